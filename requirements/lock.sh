@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Renews the locked requirements. Needs uv. Locks carry hashes and no index's address.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+lock() { uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@"; }
+# Everything is installed with --no-deps, so what a lock leaves out is not installed:
+# openvino-telemetry serves OpenVINO's command-line tools only, and a server that keeps text in has no use for it;
+# torch and what it brings is left to `make oracle`, since its build differs from machine to machine.
+lock pyproject.toml --no-emit-package openvino-telemetry -o requirements/serve.txt
+lock pyproject.toml --extra test --no-emit-package openvino-telemetry -c requirements/serve.txt -o requirements/test.txt
+lock pyproject.toml --extra oracle --extra bench --no-emit-package openvino-telemetry -c requirements/test.txt \
+    --override <(echo "torch ; python_version < '3'") -o requirements/oracle.txt
+echo "setuptools>=77" | lock - -o requirements/build.txt
+lock requirements/pinecone7.in -o requirements/pinecone7.txt

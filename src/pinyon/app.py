@@ -1,0 +1,245 @@
+"""The composition root: Config -> Catalogue, Engine, Services, Dialects -> one ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pinyon.catalog import Catalogue
+from pinyon.config import Config, ConfigError
+from pinyon.dialects.base import Dialect
+from pinyon.dialects.nugen.routes import nugen
+from pinyon.dialects.openai.routes import openai
+from pinyon.dialects.perplexity.routes import perplexity
+from pinyon.dialects.pinecone.inference.routes import pinecone
+from pinyon.engine.engine import Engine
+from pinyon.engine.loader import ModelError, describe
+from pinyon.errors import NotFound, Unavailable, WrongMethod
+from pinyon.http.auth import KeyRing
+from pinyon.http.endpoint import Endpoint, Surroundings, Verb
+from pinyon.http.metrics import Metrics
+from pinyon.http.server import listen, serve, url_of
+from pinyon.services.inference import InferenceService
+
+logger = logging.getLogger("pinyon.app")
+
+
+def dialects(inference: InferenceService) -> tuple[Dialect, ...]:
+    """Every vendor that the server speaks for. On a path of the root that several have, an earlier one is asked first
+    whether it claims the request, and the last one takes what nobody claims."""
+    return (pinecone(inference), perplexity(inference), nugen(inference), openai(inference))
+
+
+def asgi(
+    spoken: Sequence[Dialect],
+    *,
+    keys: Iterable[str],
+    metrics: Metrics,
+    max_body_bytes: int,
+    is_ready: Callable[[], bool],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+) -> Starlette:
+    """The application: every dialect at the root and under its prefix, and the server's own pages."""
+    around = Surroundings(KeyRing(keys), metrics, max_body_bytes)
+    # path -> method -> who answers it
+    table: dict[str, dict[str, list[tuple[Dialect, Verb]]]] = defaultdict(lambda: defaultdict(list))
+    for dialect in spoken:
+        for route in dialect.routes:
+            verb = Verb(dialect, route.verb, route.handle)
+            for path in (route.path, dialect.prefix + route.path):
+                table[path][route.method].append((dialect, verb))
+    routes: list[BaseRoute] = [
+        Route(path, _Methods({method: _endpoint(around, verbs) for method, verbs in methods.items()}, around, spoken))
+        for path, methods in table.items()
+    ]
+    routes += _own_pages(metrics, is_ready)
+    app = Starlette(routes=routes, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    app.router.default = _NoRoute(around, spoken)
+    return app
+
+
+def _endpoint(around: Surroundings, candidates: list[tuple[Dialect, Verb]]) -> Endpoint:
+    if len(candidates) == 1:
+        return Endpoint(around, candidates[0][1])
+    fallback = candidates[-1][1]
+
+    def choose(body: bytes) -> Verb:
+        try:
+            model = _PEEK.decode(body).model
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return fallback
+        return next(
+            (verb for dialect, verb in candidates if isinstance(model, str) and dialect.claims(model)), fallback
+        )
+
+    return Endpoint(around, fallback, choose)
+
+
+class _ModelOnly(msgspec.Struct):
+    model: object = None
+
+
+_PEEK = msgspec.json.Decoder(_ModelOnly)
+
+
+class _Methods:
+    """One path: hands a request to its method's endpoint, or says which methods there are."""
+
+    def __init__(self, endpoints: dict[str, Endpoint], around: Surroundings, spoken: Sequence[Dialect]) -> None:
+        self._endpoints = endpoints
+        self._around = around
+        self._spoken = spoken
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        endpoint: ASGIApp | None = self._endpoints.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            allowed = tuple(sorted(self._endpoints))
+
+            async def refuse(request: Request, body: bytes) -> Response:
+                raise WrongMethod(method, allowed)
+
+            endpoint = Endpoint(self._around, Verb(_whose(scope["path"], self._spoken), "wrong_method", refuse))
+        await endpoint(scope, receive, send)
+
+
+class _NoRoute:
+    """Any other path: not found, in the words of the vendor whose corner of the server it is in."""
+
+    def __init__(self, around: Surroundings, spoken: Sequence[Dialect]) -> None:
+        self._around = around
+        self._spoken = spoken
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def refuse(request: Request, body: bytes) -> Response:
+            path = request.url.path
+            raise NotFound(f"There is nothing at {path!r}", kind="path", name=path)
+
+        await Endpoint(self._around, Verb(_whose(scope["path"], self._spoken), "not_found", refuse))(
+            scope, receive, send
+        )
+
+
+def _whose(path: str, spoken: Sequence[Dialect]) -> Dialect:
+    """The vendor that a path belongs to: by its prefix, else by the routes that begin as it does, else the first."""
+    for dialect in spoken:
+        if path == dialect.prefix or path.startswith(dialect.prefix + "/"):
+            return dialect
+    head = path.split("/")[1]
+    for dialect in reversed(spoken):
+        if any(route.path.split("/")[1] == head for route in dialect.routes):
+            return dialect
+    return spoken[0]
+
+
+def _own_pages(metrics: Metrics, is_ready: Callable[[], bool]) -> list[BaseRoute]:
+    """/health, /ready and /metrics: no key is asked for, and nothing of a client's is in them."""
+
+    async def health(request: Request) -> Response:
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    async def ready(request: Request) -> Response:
+        if is_ready():
+            return Response(b'{"status":"ready"}', media_type="application/json")
+        return Response(b'{"status":"loading"}', status_code=503, media_type="application/json")
+
+    async def numbers(request: Request) -> Response:
+        return Response(metrics.render(), media_type=metrics.content_type)
+
+    return [Route("/health", health), Route("/ready", ready), Route("/metrics", numbers)]
+
+
+def catalogue(config: Config) -> Catalogue:
+    """The built-in models with the operator's own. Raises ConfigError for a folder or an alias that cannot be used.
+
+    A hub repository must have been pulled before, see `pinyon.engine.hub`.
+    """
+    extra = []
+    for name, source in config.models.items():
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            folder = Catalogue({}, config.models_path).pulled_folder(name)
+        try:
+            extra.append(describe(folder, name))
+        except ModelError as error:
+            raise ConfigError(f"model {name!r}: {error}") from None
+    try:
+        return Catalogue.build(config.models_path, extra, config.aliases)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def build(config: Config) -> Starlette:
+    """The whole server as an ASGI application. Its lifespan loads `config.preload` and, at the end, finishes what is
+    queued. Raises ConfigError."""
+    known = catalogue(config)
+    try:
+        preload = [known.get(name) for name in config.preload]
+    except NotFound as error:
+        raise ConfigError(f"preload: {error.reason}") from None
+    metrics = Metrics()
+    engine = Engine(known, precision=config.precision, threads=config.threads, limits=config.limits, observer=metrics)
+    ready = False
+
+    async def load() -> None:
+        nonlocal ready
+        for spec in preload:
+            try:
+                await engine.load(spec)
+            except (NotFound, Unavailable) as error:
+                # It is tried again when it is asked for; until the server is started anew, /ready says no.
+                logger.error("not ready", extra={"model": spec.name, "reason": error.reason})
+                return
+        ready = True
+        logger.info("ready")
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        # Beside the start, not before it: a large model loads while /health answers and /ready says 503.
+        loading = asyncio.create_task(load())
+        try:
+            yield
+        finally:
+            loading.cancel()
+            with suppress(asyncio.CancelledError):
+                await loading
+            await engine.close()
+
+    return asgi(
+        dialects(InferenceService(known, engine, config.prices)),
+        keys=config.api_keys,
+        metrics=metrics,
+        max_body_bytes=config.limits.max_body_bytes,
+        is_ready=lambda: ready,
+        lifespan=lifespan,
+    )
+
+
+def run(config: Config) -> None:
+    """Answers on the configured address until SIGINT or SIGTERM. Raises ConfigError, and OSError if it cannot
+    listen."""
+    app = build(config)
+    listener = listen(config.host, config.port)
+    logger.info("listening", extra={"url": url_of(listener)})
+    uvloop.run(
+        serve(
+            app,
+            [listener],
+            max_connections=config.limits.max_connections,
+            shutdown_seconds=config.limits.shutdown_seconds,
+        )
+    )
+    logger.info("stopped")

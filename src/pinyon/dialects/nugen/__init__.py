@@ -1,0 +1,1 @@
+"""Nugen's embeddings, as its API page "Create embeddings" has them."""

@@ -1,0 +1,47 @@
+"""Nugen's one verb over the inference service: /api/v3/inference/embeddings."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, record_use
+from pinyon.dialects.nugen import convert
+from pinyon.dialects.nugen.schema import EmbeddingsRequest
+from pinyon.errors import InvalidRequest, PinyonError
+from pinyon.services.inference import InferenceService
+
+_DECODER = msgspec.json.Decoder(EmbeddingsRequest)
+
+
+def nugen(inference: InferenceService) -> Dialect:
+    """Nugen's dialect over one inference service."""
+
+    async def embed(request: Request, body: bytes) -> Response:
+        wanted = decode(_DECODER, body)
+        core = convert.embed_request(wanted)
+        try:
+            result = await inference.embed(core)
+        except InvalidRequest as error:
+            error.param = convert.wire_param(error.param, wanted)
+            raise
+        record_use(request, model=core.model, inputs=len(core.inputs), tokens=int(result.tokens.sum()))
+        return json_response(convert.embed_response(result, unique=secrets.token_hex(12), created=time.time()))
+
+    return Dialect(
+        name="nugen",
+        prefix="/nugen",
+        routes=(Route("POST", "/api/v3/inference/embeddings", "embed", embed),),
+        read_key=bearer_key,
+        error=_error,
+        internal_error=lambda request: json_response(convert.INTERNAL_ERROR, 500),
+    )
+
+
+def _error(request: Request, error: PinyonError) -> Response:
+    status, body, headers = convert.error_response(error)
+    return json_response(body, status, headers)

@@ -1,0 +1,1 @@
+"""OpenAI's embeddings and models, as its API reference has them."""

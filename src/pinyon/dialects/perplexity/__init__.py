@@ -1,0 +1,1 @@
+"""Perplexity's embeddings, as its OpenAPI document has them."""

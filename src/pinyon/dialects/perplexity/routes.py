@@ -1,0 +1,51 @@
+"""Perplexity's one verb over the inference service: /v1/embeddings."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, record_use
+from pinyon.dialects.perplexity import convert
+from pinyon.dialects.perplexity.schema import EmbeddingsRequest
+from pinyon.errors import InvalidRequest, NotFound, PinyonError
+from pinyon.services.inference import InferenceService
+
+_DECODER = msgspec.json.Decoder(EmbeddingsRequest)
+
+
+def perplexity(inference: InferenceService) -> Dialect:
+    """Perplexity's dialect over one inference service. At the root it claims the models named pplx-..."""
+
+    async def embed(request: Request, body: bytes) -> Response:
+        wanted = decode(_DECODER, body)
+        core = convert.embed_request(wanted)
+        try:
+            inference.get_model(core.model)
+        except NotFound as error:
+            # NOTE: Perplexity OpenAPI document: `model` is an enumeration, so an unknown name is a 422. A known name
+            # whose weights are not here is the 404 that `inference.embed` raises.
+            raise InvalidRequest(error.reason, ("model",)) from None
+        try:
+            result = await inference.embed(core)
+        except InvalidRequest as error:
+            error.param = convert.wire_param(error.param, wanted)
+            raise
+        record_use(request, model=core.model, inputs=len(core.inputs), tokens=int(result.tokens.sum()))
+        return json_response(convert.embed_response(result))
+
+    return Dialect(
+        name="perplexity",
+        prefix="/perplexity",
+        routes=(Route("POST", "/v1/embeddings", "embed", embed),),
+        read_key=bearer_key,
+        error=_error,
+        internal_error=lambda request: json_response(convert.INTERNAL_ERROR, 500),
+        claims=convert.is_perplexity_model,
+    )
+
+
+def _error(request: Request, error: PinyonError) -> Response:
+    status, body, headers = convert.error_response(error)
+    return json_response(body, status, headers)

@@ -1,0 +1,1 @@
+"""Pinecone's inference plane: /embed, /rerank, /models."""

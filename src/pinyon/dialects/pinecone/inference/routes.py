@@ -1,0 +1,108 @@
+"""Pinecone's inference routes: decode, ask the service, encode. The one file of this plane that knows Starlette."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pinyon.dialects.base import Dialect, Handler, Route, decode, json_response, record_use
+from pinyon.dialects.pinecone.errors import ErrorAnswer, error_answer, internal_error_answer
+from pinyon.dialects.pinecone.inference import convert
+from pinyon.dialects.pinecone.inference.schema import DOCUMENT, EMBED_BODY, RERANK_BODY, ModelInfoList, RerankBody
+from pinyon.dialects.pinecone.versions import HEADER, read_version
+from pinyon.errors import InvalidRequest, Param
+from pinyon.services.inference import InferenceService
+
+
+def pinecone(inference: InferenceService) -> Dialect:
+    """Pinecone as a dialect: so far its inference plane."""
+
+    async def embed(request: Request, body: bytes) -> Response:
+        call = decode(EMBED_BODY, body)
+        wanted = convert.embed_request(call, inference.get_model(call.model))
+        with _named(convert.embed_param):
+            result = await inference.embed(wanted)
+        record_use(request, model=result.model, inputs=len(call.inputs), tokens=int(result.tokens.sum()))
+        return json_response(convert.embed_response(result))
+
+    async def rerank(request: Request, body: bytes) -> Response:
+        call = decode(RERANK_BODY, body)
+        spec = inference.get_model(call.model)
+        wanted = convert.rerank_request(call, _documents(call), spec)
+        with _named(lambda param: convert.rerank_param(param, convert.rank_fields(call))):
+            result = await inference.rerank(wanted)
+        record_use(request, model=result.model, inputs=len(call.documents), tokens=result.tokens)
+        return json_response(convert.rerank_response(result, call))
+
+    async def list_models(request: Request, body: bytes) -> Response:
+        task, vector_type = convert.models_filter(request.query_params)
+        models = [
+            convert.model_info(spec, name=name, is_here=inference.catalogue.is_here(spec))
+            for name, spec in inference.list_models(task, vector_type).items()
+        ]
+        return json_response(convert.model_info_response(ModelInfoList(models)))
+
+    async def get_model(request: Request, body: bytes) -> Response:
+        name = request.path_params["model_name"]
+        spec = inference.get_model(name)
+        info = convert.model_info(spec, name=name, is_here=inference.catalogue.is_here(spec))
+        return json_response(convert.model_info_response(info))
+
+    return Dialect(
+        name="pinecone",
+        prefix="/pinecone",
+        routes=(
+            Route("POST", "/embed", "embed", _versioned(embed)),
+            Route("POST", "/rerank", "rerank", _versioned(rerank)),
+            Route("GET", "/models", "list_models", _versioned(list_models)),
+            # The operator may give a model a name with a slash in it, as hub repositories have.
+            Route("GET", "/models/{model_name:path}", "get_model", _versioned(get_model)),
+        ),
+        read_key=_read_key,
+        error=lambda request, error: _response(error_answer(error)),
+        internal_error=lambda request: _response(internal_error_answer()),
+        request_id_headers=("x-pinecone-request-id",),
+    )
+
+
+def _read_key(request: Request) -> str | None:
+    return request.headers.get("api-key") or None
+
+
+def _response(answer: ErrorAnswer) -> Response:
+    return json_response(answer.body, answer.status, answer.headers)
+
+
+def _versioned(handle: Handler) -> Handler:
+    """Refuses a version header that is not a version. Inference has the same shapes at all of them."""
+
+    async def checked(request: Request, body: bytes) -> Response:
+        read_version(request.headers.get(HEADER))
+        return await handle(request, body)
+
+    return checked
+
+
+def _documents(call: RerankBody) -> list[dict[str, object]]:
+    """The documents, decoded. Raises InvalidRequest for one that is not an object, or not JSON text."""
+    documents: list[dict[str, object]] = []
+    for position, raw in enumerate(call.documents):
+        try:
+            documents.append(decode(DOCUMENT, bytes(raw)))
+        except InvalidRequest as error:
+            error.param = ("documents", position, *error.param)
+            raise
+    return documents
+
+
+@contextmanager
+def _named(rename: Callable[[Param], Param]) -> Iterator[None]:
+    """Puts the wire's name for a field into what is raised inside."""
+    try:
+        yield
+    except InvalidRequest as error:
+        error.param = rename(error.param)
+        raise

@@ -1,0 +1,69 @@
+"""Backends: they compile a model definition and run it. This page says what a backend is and picks one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy.typing as npt
+
+from pinyon.engine.ops import Ops, TokenTensors
+from pinyon.types import FloatArray, IntArray
+
+Precision = Literal["f32", "bf16"]
+Definition = Callable[[Ops[Any], TokenTensors[Any]], Any]
+
+
+class GraphError(Exception):
+    """A definition and its weights do not make a model: a shape that does not fit, most often."""
+
+
+class Weights(Protocol):
+    """A checkpoint's tensors by name, without whatever prefix its file has."""
+
+    def __call__(self, name: str) -> npt.NDArray[Any]:
+        """Raises ModelError if there is none of this name."""
+        ...
+
+
+class CompiledModel(Protocol):
+    """A model that is ready to run. Used by one thread."""
+
+    def start(self, ids: IntArray, mask: IntArray, types: IntArray) -> Callable[[], FloatArray]:
+        """Starts a run over [batch, tokens] arrays; the call it gives waits for its pooled vectors, [batch, dim].
+
+        A second run may be started before the first was waited for, but not a third: runs take turns in two places, and
+        what a run gave stays valid until the one after the next is started.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the machine offers a backend."""
+
+    cpu: str
+    cores: int
+    has_bf16: bool  # in hardware; an emulated bf16 is slower than f32
+    features: tuple[str, ...]
+
+
+def hardware() -> Hardware:
+    from pinyon.engine.backends import openvino
+
+    return openvino.hardware()
+
+
+def choose_precision(wanted: Literal["auto", "f32", "bf16"]) -> Precision:
+    """bf16 where the processor has it, else f32, unless told."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if hardware().has_bf16 else "f32"
+
+
+def compile_model(definition: Definition, weights: Weights, *, precision: Precision, threads: int) -> CompiledModel:
+    """Compiles for this machine. `threads` 0 means one a core. Raises GraphError, and what `weights` raises."""
+    from pinyon.engine.backends import openvino
+
+    return openvino.compile_model(definition, weights, precision=precision, threads=threads)

@@ -1,0 +1,16 @@
+"""From hidden states to one vector a text: pooling, written against `Ops` so that it runs inside the model's graph."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+from pinyon.engine.ops import Ops, TokenTensors
+
+T = TypeVar("T")
+
+Pooling = Literal["mean", "cls"]
+
+
+def pool(ops: Ops[T], pooling: Pooling, hidden: T, tokens: TokenTensors[T]) -> T:
+    """Hidden states [batch, tokens, dim] -> [batch, dim]. Special tokens count, as in sentence-transformers."""
+    return ops.first_token(hidden) if pooling == "cls" else ops.mean_tokens(hidden, tokens.mask)

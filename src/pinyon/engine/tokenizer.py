@@ -1,0 +1,91 @@
+"""Text to token ids: special tokens, prompts, truncation. It knows nothing of batches or models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Encoding as TokenizerEncoding
+from tokenizers import Tokenizer as HubTokenizer
+
+from pinyon.engine.loader import ModelError
+from pinyon.errors import InputTooLong, InvalidRequest
+from pinyon.types import Input, IntArray, Truncate
+
+
+class Tokenizer:
+    """A folder's `tokenizer.json`. Safe to use from several threads: its settings do not change after it is made."""
+
+    def __init__(self, path: Path, vocabulary: int) -> None:
+        """`vocabulary` is the number of rows of the model's embedding table. Raises ModelError."""
+        try:
+            self._tokenizer = HubTokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"{path}: not a tokenizer: {error}") from None
+        # A folder may come with fixed padding and truncation of its own; batches are made later, limits are the
+        # model's.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._vocabulary = vocabulary
+        self.prefix, self.suffix = self._special_tokens()
+        if len(self._tokenizer.get_vocab(with_added_tokens=True)) > vocabulary:
+            raise ModelError(f"{path}: has more tokens than the model's {vocabulary} embeddings")
+
+    def _special_tokens(self) -> tuple[list[int], list[int]]:
+        """The ids that stand before and after every text."""
+        encoding = self._tokenizer.encode("a", add_special_tokens=True)
+        own = [index for index, special in enumerate(encoding.special_tokens_mask) if not special]
+        if not own:
+            return [], []
+        return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+
+    def encode(self, inputs: Sequence[Input], *, prompt: str, max_tokens: int, truncate: Truncate) -> list[IntArray]:
+        """Token ids of each input, [tokens], special tokens and prompt included, at most `max_tokens`.
+
+        An input that is token ids already gets the special tokens unless it has them, and no prompt. Raises
+        InputTooLong and InvalidRequest at ("inputs", position).
+        """
+        texts = [prompt + text for text in inputs if isinstance(text, str)]
+        encoded = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=True))
+        sequences = []
+        for position, given in enumerate(inputs):
+            ids = next(encoded).ids if isinstance(given, str) else self._checked_ids(given, position)
+            if len(ids) > max_tokens:
+                if truncate is Truncate.NONE:
+                    raise InputTooLong(len(ids), max_tokens, ("inputs", position))
+                kept = self._prompt_tokens(given, prompt) if truncate is Truncate.START and prompt else 0
+                ids = self._cut(ids, max_tokens, truncate, kept)
+            sequences.append(np.array(ids, dtype=np.int32))
+        return sequences
+
+    def _cut(self, ids: list[int], max_tokens: int, truncate: Truncate, kept: int) -> list[int]:
+        """Drops tokens of the text itself, from its end, or from its start behind the first `kept` (the prompt's)."""
+        before = len(self.prefix)
+        body = ids[before : len(ids) - len(self.suffix)]
+        room = max_tokens - before - len(self.suffix)
+        if truncate is Truncate.END:
+            body = body[:room]
+        else:
+            kept = min(kept, room)
+            body = body[:kept] + body[len(body) - (room - kept) :]
+        return [*self.prefix, *body, *self.suffix]
+
+    def _prompt_tokens(self, text: Input, prompt: str) -> int:
+        """How many tokens the prompt is, in front of this text."""
+        if not isinstance(text, str):
+            return 0
+        encoding: TokenizerEncoding = self._tokenizer.encode(prompt + text, add_special_tokens=False)
+        end = len(prompt.rstrip())
+        return sum(1 for start, _ in encoding.offsets if start < end)
+
+    def _checked_ids(self, ids: Sequence[int], position: int) -> list[int]:
+        wrong = next((token for token in ids if not 0 <= token < self._vocabulary), None)
+        if wrong is not None:
+            reason = f"holds token {wrong}, and the model's vocabulary has {self._vocabulary} tokens"
+            raise InvalidRequest(reason, ("inputs", position))
+        body = list(ids)
+        before, after = len(self.prefix), len(self.suffix)
+        if len(body) >= before + after and body[:before] == self.prefix and body[len(body) - after :] == self.suffix:
+            return body
+        return [*self.prefix, *body, *self.suffix]

@@ -1,0 +1,126 @@
+"""embed, rerank, list_models, get_model: the verbs that need a model.
+
+Checks what every vendor's request has in common (something to embed, whole texts, a dimension that the model has) and
+hands the rest to the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from pinyon.catalog import Catalogue, ModelSpec
+from pinyon.errors import InputTooLong, InvalidRequest, Unsupported
+from pinyon.types import EmbedRequest, EmbedResult, Input, RerankRequest, RerankResult
+
+
+class EmbeddingEngine(Protocol):
+    """What the services need of an engine. `pinyon.engine.engine.Engine` is the real one."""
+
+    async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult:
+        """Vectors of `request.inputs` in their order. Raises InputTooLong, InvalidRequest, Overloaded, Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceService:
+    """The inference verbs over one catalogue and one engine. `prices` are USD a million tokens."""
+
+    catalogue: Catalogue
+    engine: EmbeddingEngine
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    async def embed(self, request: EmbedRequest) -> EmbedResult:
+        """Texts to vectors. Raises NotFound, InvalidRequest, InputTooLong, Unsupported, Overloaded, Unavailable."""
+        spec = self.catalogue.get(request.model)
+        if spec.task != "embed":
+            raise InvalidRequest(f"must be an embedding model; {request.model!r} is a reranking model", ("model",))
+        check_inputs(request.inputs)
+        if request.dimension is not None:
+            spec.check_dimension(request.dimension, ("dimension",))
+        self.catalogue.folder(spec)  # the clear error, if the weights are not here
+        if spec.vector_type == "sparse":
+            raise Unsupported(f"Sparse embeddings are not served yet: {request.model!r}")
+        result = await self.engine.embed(spec, request)
+        return EmbedResult(
+            model=request.model, vectors=result.vectors, tokens=result.tokens, cost=self._cost(spec, result)
+        )
+
+    async def rerank(self, request: RerankRequest) -> RerankResult:
+        """Documents by their relevance to a query, best first; equal scores keep the request's order."""
+        spec = self.catalogue.get(request.model)
+        if spec.task != "rerank":
+            raise InvalidRequest(f"must be a reranking model; {request.model!r} is an embedding model", ("model",))
+        check_text(request.query, ("query",))
+        if not request.documents:
+            raise InvalidRequest("must hold at least one document", ("documents",))
+        for position, document in enumerate(request.documents):
+            check_text(document, ("documents", position))
+        if request.top_n is not None and request.top_n < 1:
+            raise InvalidRequest("must be 1 or more", ("top_n",))
+        self.catalogue.folder(spec)
+        if spec.ranks_with is None:
+            raise Unsupported(f"Reranking with {request.model!r} is not served yet")
+        embedder = self.catalogue.get(spec.ranks_with)
+        try:
+            embedded = await self.engine.embed(
+                embedder,
+                EmbedRequest(
+                    model=spec.ranks_with, inputs=[request.query, *request.documents], truncate=request.truncate
+                ),
+            )
+        except InputTooLong as error:
+            place = error.param[1]
+            assert isinstance(place, int)
+            param = ("query",) if place == 0 else ("documents", place - 1)
+            raise InputTooLong(error.tokens, error.limit, param) from None
+        vectors = embedded.vectors.astype(np.float32, copy=False)
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        cosines = vectors[1:] @ vectors[0]  # [documents]
+        order = np.argsort(-cosines, kind="stable")[: request.top_n]
+        # Clipped after ranking, so that documents of negative cosine keep their order.
+        scores = np.clip(cosines[order], 0.0, 1.0).astype(np.float32)
+        return RerankResult(model=request.model, indices=order, scores=scores, tokens=int(embedded.tokens.sum()))
+
+    def list_models(self, task: str | None = None, vector_type: str | None = None) -> dict[str, ModelSpec]:
+        """Every name, aliases too, with the model it stands for, here or not.
+
+        `vector_type` leaves only embedding models of that kind.
+
+        An alias may have the name of a model: then it hides that model, as it does everywhere.
+        """
+        named = {name: self.catalogue.get(name) for name in (*self.catalogue.specs, *self.catalogue.aliases)}
+        return {
+            name: spec
+            for name, spec in named.items()
+            if (task is None or spec.task == task) and (vector_type is None or spec.vector_type == vector_type)
+        }
+
+    def get_model(self, name: str) -> ModelSpec:
+        """Raises NotFound."""
+        return self.catalogue.get(name)
+
+    def _cost(self, spec: ModelSpec, result: EmbedResult) -> float:
+        return float(result.tokens.sum()) * self.prices.get(spec.name, 0.0) / 1e6
+
+
+def check_inputs(inputs: Sequence[Input]) -> None:
+    """Raises InvalidRequest for no input at all, an empty one, or a text that no tokenizer should see."""
+    if not inputs:
+        raise InvalidRequest("must hold at least one input", ("inputs",))
+    for position, text in enumerate(inputs):
+        if isinstance(text, str):
+            check_text(text, ("inputs", position))
+        elif len(text) == 0:
+            raise InvalidRequest("must not be empty", ("inputs", position))
+
+
+def check_text(text: str, param: tuple[str | int, ...]) -> None:
+    """Raises InvalidRequest for an empty text and for one with NUL, which tokenizers and C strings end at."""
+    if not text:
+        raise InvalidRequest("must not be empty", param)
+    if "\0" in text:
+        raise InvalidRequest("must not contain the NUL character", param)
