@@ -7,7 +7,6 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from pathlib import Path
 
 import msgspec
 import uvloop
@@ -24,6 +23,7 @@ from pinyon.dialects.nugen.routes import nugen
 from pinyon.dialects.openai.routes import openai
 from pinyon.dialects.perplexity.routes import perplexity
 from pinyon.dialects.pinecone.inference.routes import pinecone
+from pinyon.engine import hub
 from pinyon.engine.engine import Engine
 from pinyon.engine.loader import ModelError, describe
 from pinyon.errors import NotFound, Unavailable, WrongMethod
@@ -165,17 +165,17 @@ def _own_pages(metrics: Metrics, is_ready: Callable[[], bool]) -> list[BaseRoute
 def catalogue(config: Config) -> Catalogue:
     """The built-in models with the operator's own. Raises ConfigError for a folder or an alias that cannot be used.
 
-    A hub repository must have been pulled before, see `pinyon.engine.hub`.
+    A model from the hub must have been pulled before: nothing here touches the network.
     """
     extra = []
     for name, source in config.models.items():
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
-            folder = Catalogue({}, config.models_path).pulled_folder(name)
         try:
+            folder = hub.locate(source, config.models_path)
+            if folder is None:
+                raise ConfigError(f"models: {name}: {source} is not on this machine")
             extra.append(describe(folder, name))
-        except ModelError as error:
-            raise ConfigError(f"model {name!r}: {error}") from None
+        except (ModelError, Unavailable) as error:
+            raise ConfigError(f"models: {name}: {error}") from None
     try:
         return Catalogue.build(config.models_path, extra, config.aliases)
     except ValueError as error:

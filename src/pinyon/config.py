@@ -155,7 +155,7 @@ def _read_file(path: Path | None) -> dict[str, Any]:
     if "models" in settings:
         settings["models"] = {name: _anchored(source, path.parent) for name, source in settings["models"].items()}
     if settings.get("data_dir") and not settings["data_dir"].startswith("~"):
-        settings["data_dir"] = str(path.parent / settings["data_dir"])
+        settings["data_dir"] = str((path.parent / settings["data_dir"]).absolute())
     return settings
 
 
@@ -163,7 +163,8 @@ def _anchored(source: str, folder: Path) -> str:
     """A model's source as seen from `folder`. `org/name` is a folder if there is one there, else a hub id."""
     if source.startswith("~"):
         return source
-    return str(folder / source) if source.startswith(("./", "../")) or (folder / source).is_dir() else source
+    is_folder = source.startswith(("./", "../")) or (folder / source).is_dir()
+    return str((folder / source).absolute()) if is_folder else source
 
 
 def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:

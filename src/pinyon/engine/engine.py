@@ -86,6 +86,7 @@ class LoadedModel:
         self._changed = threading.Condition()
         self._closing = False
         self._rate = 0.0  # tokens a second, smoothed
+        self._last_end = 0.0  # when the last run ended, by perf_counter
         self._thread = threading.Thread(target=self._run, name=f"pinyon-{spec.name}", daemon=True)
         self._thread.start()
 
@@ -151,7 +152,10 @@ class LoadedModel:
                     self.scheduler.cancel(job)
                 job.finish(Unavailable("The model could not be run"))
             return
-        seconds = time.perf_counter() - started
+        # A run that was started while the one before was going on began when that one ended.
+        ended = time.perf_counter()
+        seconds = ended - max(started, self._last_end)
+        self._last_end = ended
         for item, vector in zip(batch.items, vectors, strict=True):
             job = item.job
             job.pooled[item.row] = vector
