@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
@@ -73,7 +73,7 @@ def post(url: str, path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def drive(url: str, requests: Sequence[bytes], connections: int) -> Load:
+async def drive(url: str, requests: Iterable[bytes], connections: int) -> Load:
     """Sends the requests over so many connections, each taking the next one as soon as it has its answer."""
     parts = urlsplit(url)
     assert parts.hostname is not None and parts.port is not None
@@ -96,3 +96,15 @@ async def drive(url: str, requests: Sequence[bytes], connections: int) -> Load:
     for _, protocol in made:
         protocol.close()
     return Load(seconds, latencies, last.partition(b"\r\n\r\n")[2])
+
+
+async def drive_beside(url: str, bulk: Iterable[bytes], connections: int, single: bytes) -> tuple[Load, Load]:
+    """Bulk requests, and one single request after the other on a connection of its own for as long as they last."""
+    background = asyncio.create_task(drive(url, bulk, connections))
+
+    def meanwhile() -> Iterator[bytes]:
+        while not background.done():
+            yield single
+
+    singles = await drive(url, meanwhile(), 1)
+    return await background, singles

@@ -13,14 +13,14 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import median, quantiles
 from typing import Literal
 
 import msgspec
 import uvloop
 
 from bench import machine
-from bench.client import Load, drive, post
+from bench.client import Load, drive, drive_beside, post
 from bench.peers import MODEL, QUERY
 from bench.texts import paragraphs
 
@@ -158,6 +158,11 @@ def measure(rounds: int, say: bool = True) -> Figures:
             note("bare query, ms", peer("bare-bf16")["p50"])
             _, load = over_http(bf16.url, [QUERY] * 400, 1, 1)
             note("http query, ms", median(load.latencies) * 1000)
+            bulk = [post(bf16.url, "/embed", body) for body in _bodies(texts, 64)]
+            query = post(bf16.url, "/embed", _bodies([QUERY], 1)[0])
+            _, singles = uvloop.run(drive_beside(bf16.url, bulk, 4, query))
+            note("query beside bulk, p50 ms", median(singles.latencies) * 1000)
+            note("query beside bulk, p99 ms", quantiles(singles.latencies, n=100)[98] * 1000)
             note("engine f32, texts/s", peer("engine-f32")["texts"])
             note("http f32 64x4, texts/s", over_http(f32.url, texts, 64, 4)[0])
             note("matrix bf16, GFLOP/s", machine.matrix_rate("bf16") / 1e9)

@@ -34,7 +34,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_queued_tokens: Positive = 1_000_000  # over all requests that wait for one model; past it, 429
     max_connections: Positive = 4096
     batch_tokens: Positive = 512  # tokens of one run of the model, padding included
-    max_wait_ms: Positive = 2000  # what the largest request gives way to smaller ones, at the most
+    max_wait_ms: Positive = 2000  # bulk work gives way to short requests so long; then it gets half
     shutdown_seconds: Positive = 30  # what a request in flight is given after SIGTERM
 
 

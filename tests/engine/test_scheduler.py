@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from pinyon.engine.scheduler import Batch, Grid, QueueFull, Scheduler
 
-BUDGET, OVERHEAD, MAX_WAIT, BULK = 128, 16, 2.0, 512
+BUDGET, OVERHEAD, MAX_WAIT = 128, 16, 2.0
 
 lengths = st.lists(st.integers(1, 200), min_size=1, max_size=40)
 steps = st.lists(st.one_of(lengths, st.just("run"), st.integers(0, 30)), max_size=60)
 
 
 def scheduler(max_queued: int = 10**9) -> Scheduler[int]:
-    return Scheduler(BUDGET, max_queued=max_queued, max_wait=MAX_WAIT, bulk_tokens=BULK, batch_overhead=OVERHEAD)
+    return Scheduler(BUDGET, max_queued=max_queued, max_wait=MAX_WAIT, batch_overhead=OVERHEAD)
 
 
-def drain(queue: Scheduler[int]) -> list[Batch[int]]:
+def drain(queue: Scheduler[int], now: float = 0.0) -> list[Batch[int]]:
     batches = []
-    while (batch := queue.next_batch()) is not None:
+    while (batch := queue.next_batch(now)) is not None:
         batches.append(batch)
     return batches
 
@@ -37,7 +37,7 @@ def test_nothing_is_lost_or_run_twice_or_run_after_it_was_cancelled(history: lis
             queue.add(now, step, float(now))
             wanted[now] = step
         elif step == "run":
-            if (batch := queue.next_batch()) is not None:
+            if (batch := queue.next_batch(float(now))) is not None:
                 given_out += [(item.job, item.row) for item in batch.items]
         else:
             assert isinstance(step, int)
@@ -77,43 +77,65 @@ def test_batches_keep_the_budget_and_bound_their_padding(jobs: list[list[int]]) 
         assert len(batch.items) in grid.rows or len(batch.items) == BUDGET // batch.length
 
 
-@given(st.lists(st.tuples(lengths, st.floats(0, 1)), min_size=1, max_size=15))
+@given(st.lists(st.tuples(lengths, st.floats(0, 3), st.integers(0, 2)), min_size=1, max_size=20))
 @settings(max_examples=300, deadline=None)
-def test_what_is_due_first_is_in_the_next_batch(jobs: list[tuple[list[int], float]]) -> None:
-    """So nothing starves: a batch always holds the sequence that is due first, and due times do not move."""
-    queue = scheduler()
-    now = 0.0
-    waiting: dict[tuple[int, int], tuple[float, int]] = {}
-    arrival = 0
-    for job, (rows, gap) in enumerate(jobs):
+def test_the_oldest_of_a_lane_is_in_its_next_batch_and_late_bulk_work_has_every_second_one(
+    history: list[tuple[list[int], float, int]],
+) -> None:
+    """So nothing starves: ages do not change, and neither lane can keep the other from running."""
+    queue, now = scheduler(), 0.0
+    waiting: dict[tuple[int, int], tuple[int, float, bool]] = {}  # -> number, arrival, whether it is bulk
+    express_had_turn = False
+
+    def run() -> bool:
+        nonlocal express_had_turn
+        batch = queue.next_batch(now)
+        if batch is None:
+            assert not waiting
+            return False
+        express, bulk = (
+            sorted((pair for pair in waiting if waiting[pair][2] is is_bulk), key=waiting.__getitem__)
+            for is_bulk in (False, True)
+        )
+        late = bool(bulk) and now - waiting[bulk[0]][1] > MAX_WAIT
+        is_bulk = not express or (late and express_had_turn)
+        express_had_turn = not is_bulk
+        out = {(item.job, item.row) for item in batch.items}
+        assert (bulk if is_bulk else express)[0] in out
+        assert {waiting[pair][2] for pair in out} == {is_bulk}
+        for pair in out:
+            del waiting[pair]
+        return True
+
+    number = 0
+    for job, (rows, gap, runs) in enumerate(history):
         now += gap
         queue.add(job, rows, now)
         for row in range(len(rows)):
-            waiting[job, row] = (now + MAX_WAIT * min(1.0, sum(rows) / BULK), arrival)
-            arrival += 1
-        if job % 3 == 2 and (batch := queue.next_batch()) is not None:
-            assert min(waiting, key=waiting.__getitem__) in {(item.job, item.row) for item in batch.items}
-            for item in batch.items:
-                del waiting[item.job, item.row]
-    while (batch := queue.next_batch()) is not None:
-        assert min(waiting, key=waiting.__getitem__) in {(item.job, item.row) for item in batch.items}
-        for item in batch.items:
-            del waiting[item.job, item.row]
-    assert not waiting
+            waiting[job, row] = (number, now, sum(rows) > BUDGET)
+            number += 1
+        for _ in range(runs):
+            run()
+    while run():
+        pass
 
 
-def test_a_short_query_overtakes_bulk_work_until_that_has_waited_long_enough() -> None:
+def test_a_short_query_overtakes_bulk_work_however_much_of_it_waits() -> None:
     queue = scheduler()
     queue.add(1, [16] * 1000, 0.0)
-    queue.add(2, [16], 0.5)
-    batch = queue.next_batch()
+    queue.add(2, [16] * 1000, 0.0)
+    queue.add(3, [16], 0.5)
+    batch = queue.next_batch(0.5)
     assert batch is not None
-    assert batch.items[0].job == 2
-    # One that comes after the bulk work's patience is over waits its turn: the bulk work cannot starve.
-    queue.add(3, [16], MAX_WAIT + 0.1)
-    batch = queue.next_batch()
-    assert batch is not None
-    assert {item.job for item in batch.items} == {1}
+    assert [item.job for item in batch.items] == [3]
+    # Late bulk work takes turns with short queries, and they with it.
+    jobs = []
+    for job in range(4, 10):
+        queue.add(job, [16], 100.0)
+        batch = queue.next_batch(100.0)
+        assert batch is not None
+        jobs.append(batch.items[0].job)
+    assert jobs == [1, 4, 1, 6, 1, 8]
 
 
 def test_equal_requests_run_in_the_order_of_their_arrival() -> None:

@@ -86,7 +86,6 @@ class LoadedModel:
         self._changed = threading.Condition()
         self._closing = False
         self._rate = 0.0  # tokens a second, smoothed
-        self._last_end = 0.0  # when the last run ended, by perf_counter
         self._thread = threading.Thread(target=self._run, name=f"pinyon-{spec.name}", daemon=True)
         self._thread.start()
 
@@ -117,55 +116,81 @@ class LoadedModel:
         self._thread.join()
 
     def _run(self) -> None:
-        running: tuple[Batch[_Job], Callable[[], FloatArray], float] | None = None
+        running: _Run | None = None
         while True:
-            batch = self._next_batch(block=running is None)
-            started = (batch, self._start(batch), time.perf_counter()) if batch is not None else None
             if running is not None:
-                self._deliver(*running)
+                running.wait()
+            # The next batch is chosen only now, so that a query which came meanwhile is in it.
+            batch = self._next_batch(block=running is None)
+            started = self._start(batch) if batch is not None else None
+            if running is not None:
+                self._deliver(running)
             elif started is None:
                 return
             running = started
 
     def _next_batch(self, *, block: bool) -> Batch[_Job] | None:
         with self._changed:
-            while (batch := self.scheduler.next_batch()) is None and block and not self._closing:
+            while (batch := self.scheduler.next_batch(time.monotonic())) is None and block and not self._closing:
                 self._changed.wait()
             return batch
 
-    def _start(self, batch: Batch[_Job]) -> Callable[[], FloatArray]:
+    def _start(self, batch: Batch[_Job]) -> _Run:
         rows, length = len(batch.items), batch.length
         ids = np.zeros((rows, length), dtype=np.int32)
         mask = np.zeros((rows, length), dtype=np.int32)
         for row, item in enumerate(batch.items):
             ids[row, : item.tokens] = item.job.sequences[item.row]
             mask[row, : item.tokens] = 1
-        return self._compiled.start(ids, mask, np.zeros_like(ids))
+        return _Run(batch, self._compiled, ids, mask)
 
-    def _deliver(self, batch: Batch[_Job], wait: Callable[[], FloatArray], started: float) -> None:
-        try:
-            vectors = wait()
-        except Exception:
-            logger.exception("a run of the model failed", extra={"model": self.spec.name})
+    def _deliver(self, run: _Run) -> None:
+        batch = run.batch
+        if run.vectors is None:
+            logger.error("a run of the model failed", extra={"model": self.spec.name, "reason": run.failure})
             for job in {item.job for item in batch.items}:
                 with self._changed:
                     self.scheduler.cancel(job)
                 job.finish(Unavailable("The model could not be run"))
             return
-        # A run that was started while the one before was going on began when that one ended.
-        ended = time.perf_counter()
-        seconds = ended - max(started, self._last_end)
-        self._last_end = ended
-        for item, vector in zip(batch.items, vectors, strict=True):
+        for item, vector in zip(batch.items, run.vectors, strict=True):
             job = item.job
             job.pooled[item.row] = vector
             job.remaining -= 1
             if not job.remaining:
                 job.finish()
         tokens = batch.tokens
-        self._rate = 0.9 * self._rate + 0.1 * tokens / seconds if self._rate else tokens / seconds
+        rate = tokens / run.seconds
+        self._rate = 0.9 * self._rate + 0.1 * rate if self._rate else rate
         if self._observer is not None:
-            self._observer.ran_batch(self.spec.name, len(batch.items), tokens, batch.padded_tokens, seconds)
+            self._observer.ran_batch(self.spec.name, len(batch.items), tokens, batch.padded_tokens, run.seconds)
+
+
+class _Run:
+    """A batch in the model, and what came of it."""
+
+    def __init__(self, batch: Batch[_Job], compiled: CompiledModel, ids: IntArray, mask: IntArray) -> None:
+        self.batch = batch
+        self.vectors: FloatArray | None = None  # [rows, dim]; None if it failed
+        self.failure = ""
+        self.seconds = 0.0
+        self._started = time.perf_counter()
+        self._wait: Callable[[], FloatArray] | None = None
+        try:
+            self._wait = compiled.start(ids, mask, np.zeros_like(ids))
+        except Exception as error:
+            self.failure = type(error).__name__
+
+    def wait(self) -> None:
+        """Waits for the end, without the GIL."""
+        if self._wait is None:
+            return
+        try:
+            self.vectors = self._wait()
+        except Exception as error:
+            # The kind alone: a message might hold what the run was about.
+            self.failure = type(error).__name__
+        self.seconds = time.perf_counter() - self._started
 
 
 class Engine:
