@@ -28,7 +28,10 @@ class InvalidRequest(PinyonError):
 
 
 class InputTooLong(InvalidRequest):
-    """A text has more tokens than the model takes, and truncation was refused (truncate NONE)."""
+    """A text has more tokens than the model takes, and truncation was refused (truncate NONE).
+
+    `tokens` is how many were counted: of a text that is far too long, not all are.
+    """
 
     def __init__(self, tokens: int, limit: int, param: Param = ()) -> None:
         super().__init__(f"has {tokens} tokens, more than the {limit} that the model takes", param)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pinyon.engine.loader import ModelError
@@ -95,6 +98,42 @@ def test_texts_of_any_script_are_taken(tokenizer: Tokenizer) -> None:
     for text in ("日本語", "\u202eabc", "é" * 500, "a\u0301", "😀 cat", " ", "\n\t"):
         got = encode(tokenizer, text)
         assert got[0] == CLS and got[-1] == SEP
+
+
+def test_a_text_of_megabytes_is_cut_as_if_all_of_it_had_been_tokenized(tokenizer: Tokenizer) -> None:
+    rng = np.random.default_rng(5)
+    words = [word for word in TINY_WORDS if word.isalpha()] + ["unbelievable", "cats", "zebra", "日本", "x" * 300]
+    text = " ".join(rng.choice(words, size=20_000))
+    library = tiny_tokenizer()
+    for how, direction in ((Truncate.END, "right"), (Truncate.START, "left")):
+        library.enable_truncation(16, direction=direction)
+        assert encode(tokenizer, text, 16, how) == library.encode(text).ids
+    # One word that never ends: the window grows until it holds enough, here all of it.
+    endless = "y" * 100_000 + " one two three"
+    library.enable_truncation(16, direction="right")
+    assert encode(tokenizer, endless, 16) == library.encode(endless).ids
+    with pytest.raises(InputTooLong) as caught:
+        encode(tokenizer, text, 16, Truncate.NONE)
+    assert caught.value.tokens > 16
+
+
+def test_a_huge_text_costs_little_memory(tokenizer: Tokenizer) -> None:
+    """16 MB of short words would be 8 million tokens, and gigabytes in the library's hands."""
+    program = """
+import resource, sys
+from pathlib import Path
+from pinyon.engine.tokenizer import Tokenizer
+from pinyon.types import Truncate
+tokenizer = Tokenizer(Path(sys.argv[1]), int(sys.argv[2]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+texts = ["a " * 4_000_000, *["one " * 1000] * 2000]
+for how in (Truncate.END, Truncate.START):
+    assert {len(ids) for ids in tokenizer.encode(texts, prompt="", max_tokens=256, truncate=how)} == {256}
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    command = [sys.executable, "-c", program, str(tokenizer.path), str(len(TINY_WORDS))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 200, f"{done.stdout.strip()} MB for 16 MB of text"
 
 
 def test_a_damaged_or_foreign_file_is_one_clear_error(tmp_path: Path) -> None:

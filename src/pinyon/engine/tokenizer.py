@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,14 @@ from tokenizers import Tokenizer as HubTokenizer
 from pinyon.engine.loader import ModelError
 from pinyon.errors import InputTooLong, InvalidRequest
 from pinyon.types import Input, IntArray, Truncate
+
+# Of a text that is too long, a window of so many characters for each token that is kept is tokenized first.
+_WINDOW_CHARACTERS = 16
+_SMALLEST_WINDOW = 1024
+# A window must have so many tokens more than are kept.
+_SPARE_TOKENS = 64
+# Texts are tokenized in parts of about so many characters: the library's own results are large while they live.
+_PART_CHARACTERS = 1 << 18
 
 
 class Tokenizer:
@@ -27,6 +35,7 @@ class Tokenizer:
         # model's.
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self.path = path
         self._vocabulary = vocabulary
         self.prefix, self.suffix = self._special_tokens()
         if len(self._tokenizer.get_vocab(with_added_tokens=True)) > vocabulary:
@@ -46,18 +55,36 @@ class Tokenizer:
         An input that is token ids already gets the special tokens unless it has them, and no prompt. Raises
         InputTooLong and InvalidRequest at ("inputs", position).
         """
-        texts = [prompt + text for text in inputs if isinstance(text, str)]
-        encoded = iter(self._tokenizer.encode_batch_fast(texts, add_special_tokens=True))
-        sequences = []
-        for position, given in enumerate(inputs):
-            ids = next(encoded).ids if isinstance(given, str) else self._checked_ids(given, position)
-            if len(ids) > max_tokens:
-                if truncate is Truncate.NONE:
-                    raise InputTooLong(len(ids), max_tokens, ("inputs", position))
-                kept = self._prompt_tokens(given, prompt) if truncate is Truncate.START and prompt else 0
-                ids = self._cut(ids, max_tokens, truncate, kept)
-            sequences.append(np.array(ids, dtype=np.int32))
+        sequences: list[IntArray] = []
+        for part in _parts(inputs):
+            windows = [self._window(prompt, text, max_tokens, truncate) for text in part if isinstance(text, str)]
+            encoded = iter(self._tokenizer.encode_batch_fast(windows, add_special_tokens=True))
+            for given in part:
+                position = len(sequences)
+                ids = next(encoded).ids if isinstance(given, str) else self._checked_ids(given, position)
+                if len(ids) > max_tokens:
+                    if truncate is Truncate.NONE:
+                        raise InputTooLong(len(ids), max_tokens, ("inputs", position))
+                    kept = self._prompt_tokens(given, prompt) if truncate is Truncate.START and prompt else 0
+                    ids = self._cut(ids, max_tokens, truncate, kept)
+                sequences.append(np.array(ids, dtype=np.int32))
         return sequences
+
+    def _window(self, prompt: str, text: str, max_tokens: int, truncate: Truncate) -> str:
+        """What of a text has to be tokenized, behind its prompt: all of it, unless it is far too long.
+
+        A text of megabytes would cost seconds, and some 400 bytes a token, for tokens that are dropped. A window at the
+        end that is kept is enough if it alone has more tokens than are kept, with some to spare: how a tokenizer splits
+        a text does not depend on what is far away.
+        """
+        size = max(max_tokens * _WINDOW_CHARACTERS, _SMALLEST_WINDOW)
+        while size < len(text):
+            window = text[-size:] if truncate is Truncate.START else text[:size]
+            (encoding,) = self._tokenizer.encode_batch_fast([window], add_special_tokens=False)
+            if len(encoding.ids) >= max_tokens + _SPARE_TOKENS:
+                return prompt + window
+            size *= 4
+        return prompt + text
 
     def _cut(self, ids: list[int], max_tokens: int, truncate: Truncate, kept: int) -> list[int]:
         """Drops tokens of the text itself, from its end, or from its start behind the first `kept` (the prompt's)."""
@@ -75,7 +102,9 @@ class Tokenizer:
         """How many tokens the prompt is, in front of this text."""
         if not isinstance(text, str):
             return 0
-        encoding: TokenizerEncoding = self._tokenizer.encode(prompt + text, add_special_tokens=False)
+        # The text's beginning decides where the prompt's last token ends; the rest of it does not matter here.
+        beginning = prompt + text[:_SMALLEST_WINDOW]
+        encoding: TokenizerEncoding = self._tokenizer.encode(beginning, add_special_tokens=False)
         end = len(prompt.rstrip())
         return sum(1 for start, _ in encoding.offsets if start < end)
 
@@ -89,3 +118,16 @@ class Tokenizer:
         if len(body) >= before + after and body[:before] == self.prefix and body[len(body) - after :] == self.suffix:
             return body
         return [*self.prefix, *body, *self.suffix]
+
+
+def _parts(inputs: Sequence[Input]) -> Iterator[list[Input]]:
+    part: list[Input] = []
+    size = 0
+    for text in inputs:
+        part.append(text)
+        size += len(text)
+        if size >= _PART_CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
