@@ -138,7 +138,7 @@ def _whose(path: str, spoken: Sequence[Dialect]) -> Dialect:
     for dialect in spoken:
         if path == dialect.prefix or path.startswith(dialect.prefix + "/"):
             return dialect
-    head = path.split("/")[1]
+    head = path.removeprefix("/").partition("/")[0]
     for dialect in reversed(spoken):
         if any(route.path.split("/")[1] == head for route in dialect.routes):
             return dialect

@@ -128,6 +128,7 @@ class Catalogue:
         cls, models_dir: Path, extra: Iterable[ModelSpec] = (), aliases: Mapping[str, str] | None = None
     ) -> Catalogue:
         """The built-in entries, with the operator's models (which win over an entry of the same name) and aliases."""
+        extra = tuple(extra)
         specs = {spec.name: spec for spec in (*extra, *builtin_specs())}
         specs |= {spec.name: spec for spec in extra}
         for alias, target in (aliases or {}).items():

@@ -7,7 +7,6 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from pinyon.errors import PinyonError
 from pinyon.http.auth import KeyRing
-from pinyon.http.limits import read_body
+from pinyon.http.limits import BodyStalled, read_body
+from pinyon.http.logging import where_raised
 from pinyon.http.metrics import Metrics
 
 logger = logging.getLogger("pinyon.access")
@@ -25,6 +25,10 @@ bug_logger = logging.getLogger("pinyon.bug")
 
 # nginx's status for a client that went away before its answer; seen only in logs and metrics.
 CLIENT_CLOSED_REQUEST = 499
+# Of a request that was cut off when the server's time for stopping had run out.
+STOPPED = 503
+# How long a handler runs before its client's connection is watched.
+WATCH_AFTER_SECONDS = 0.02
 
 
 class Vendor(Protocol):
@@ -95,9 +99,9 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        request_id = secrets.token_hex(12)
-        request.state.request_id = request_id
-        request.state.verb = self._verb
+        state = request.state
+        request_id = state.request_id = secrets.token_hex(12)
+        state.verb = self._verb
         started = time.perf_counter()
         metrics = self._around.metrics
         metrics.started()
@@ -105,14 +109,19 @@ class Endpoint:
         try:
             response = await self._answer(request)
             if response is not None:
-                for header in ("x-request-id", *request.state.verb.vendor.request_id_headers):
-                    response.headers[header] = request_id
+                value = request_id.encode()
+                response.raw_headers.append((b"x-request-id", value))
+                for header in state.verb.vendor.request_id_headers:
+                    response.raw_headers.append((header.encode(), value))
                 status = response.status_code
                 await response(scope, receive, send)
+        except asyncio.CancelledError:
+            status = STOPPED  # by the server's end: a client's own going away is not raised up to here
+            raise
         finally:
             seconds = time.perf_counter() - started
-            verb: Verb = request.state.verb
-            used: Usage = getattr(request.state, "used", UNUSED)
+            verb: Verb = state.verb
+            used: Usage = getattr(state, "used", UNUSED)
             metrics.answered(verb.vendor.name, verb.name, status, seconds, used.model, used.inputs, used.tokens)
             logger.info(
                 "request",
@@ -143,31 +152,59 @@ class Endpoint:
             return await _unless_disconnected(request, verb.handle(request, body))
         except ClientDisconnect:
             return None
+        except BodyStalled:
+            return Response(b"Request Timeout", 408, {"connection": "close"}, "text/plain")
         except PinyonError as error:
             return verb.vendor.error(request, error)
-        except Exception:
-            bug_logger.exception("unexpected error", extra={"request_id": request.state.request_id})
+        except Exception as error:
+            # Not the exception itself: its message may hold a user's text.
+            where = {"request_id": request.state.request_id, "exception": where_raised(error)}
+            bug_logger.error("unexpected error", extra=where)
             return verb.vendor.internal_error(request)
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[Response]) -> Response:
     """Awaits `work`, and cancels it when the client closes its connection. Raises ClientDisconnect then."""
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnect(request))
+    watch = _Watch(request.receive)
     try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        if not watch.is_gone:
+            raise
+        watch.answering.uncancel()
+        raise ClientDisconnect from None
     finally:
-        watch.cancel()
-        if not task.done():
-            task.cancel()
+        watch.stop()
 
 
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Cancels the task that made it when the client goes away.
+
+    It begins to look a moment later: a task to look from costs as much as a small request, which is over by then.
+    """
+
+    __slots__ = ("_looking", "_receive", "_timer", "answering", "is_gone")
+
+    def __init__(self, receive: Receive) -> None:
+        loop = asyncio.get_running_loop()
+        answering = asyncio.current_task(loop)
+        assert answering is not None
+        self.answering = answering
+        self.is_gone = False
+        self._receive = receive
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _start(self) -> None:
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def _look(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self.answering.cancel()

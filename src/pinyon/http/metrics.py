@@ -31,7 +31,9 @@ class Metrics:
         self._inputs = Counter(
             "pinyon_inputs", "Texts of answered requests", (*labels, "model"), registry=self.registry
         )
-        self._in_flight = Gauge("pinyon_requests_in_flight", "Requests being answered", registry=self.registry)
+        self._in_flight = 0  # from the event loop alone, so that it needs no lock
+        gauge = Gauge("pinyon_requests_in_flight", "Requests being answered", registry=self.registry)
+        gauge.set_function(lambda: self._in_flight)
         self._rows = Histogram(
             "pinyon_batch_rows", "Sequences in a run of the model", ("model",), buckets=_ROWS, registry=self.registry
         )
@@ -52,24 +54,39 @@ class Metrics:
         self._queued = Gauge(
             "pinyon_queued_tokens", "Tokens that wait for the model", ("model",), registry=self.registry
         )
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._spent: dict[tuple[str, str, str], tuple[Counter, Counter]] = {}
 
     def watch_queue(self, model: str, tokens: Callable[[], float]) -> None:
         """Asks `tokens` for the depth of a model's queue whenever the numbers are read."""
         self._queued.labels(model).set_function(tokens)
 
     def started(self) -> None:
-        self._in_flight.inc()
+        self._in_flight += 1
 
     def answered(
         self, dialect: str, verb: str, status: int, seconds: float, model: str | None, inputs: int, tokens: int
     ) -> None:
         """Counts one answer. `model` must be a name of the catalogue or an alias, or None."""
-        self._in_flight.dec()
-        self._requests.labels(dialect, verb, str(status)).inc()
-        self._seconds.labels(dialect, verb).observe(seconds)
+        self._in_flight -= 1
+        # `labels` looks its arguments up under a lock: the children are kept here once they are known.
+        counted = self._answers.get((dialect, verb, status))
+        if counted is None:
+            counted = self._answers[dialect, verb, status] = (
+                self._requests.labels(dialect, verb, str(status)),
+                self._seconds.labels(dialect, verb),
+            )
+        counted[0].inc()
+        counted[1].observe(seconds)
         if model is not None:
-            self._tokens.labels(dialect, verb, model).inc(tokens)
-            self._inputs.labels(dialect, verb, model).inc(inputs)
+            spent = self._spent.get((dialect, verb, model))
+            if spent is None:
+                spent = self._spent[dialect, verb, model] = (
+                    self._tokens.labels(dialect, verb, model),
+                    self._inputs.labels(dialect, verb, model),
+                )
+            spent[0].inc(tokens)
+            spent[1].inc(inputs)
 
     def ran_batch(self, model: str, rows: int, tokens: int, padded_tokens: int, seconds: float) -> None:
         """Counts one run: `tokens` real ones out of the `padded_tokens` that the model computed."""

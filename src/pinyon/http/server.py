@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import logging
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from pinyon.http.connection import Connection, ConnectionLimits, Room
+
+try:
+    import resource
+except ImportError:  # pragma: no cover - not on Windows
+    resource = None  # type: ignore[assignment]
+
 logger = logging.getLogger("pinyon.server")
+
+# Files that the process has open beside its clients' connections: models, the loop, the standard streams, a margin.
+OTHER_FILES = 256
 
 
 def is_loopback(host: str) -> bool:
@@ -47,9 +59,36 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn ends a process by the signal it got, which a supervisor reads as a crash. Here a signal asks it to stop;
     a second one stops waiting for requests in flight."""
+
+    def __init__(
+        self, app: ASGIApp, *, max_connections: int, shutdown_seconds: int, limits: ConnectionLimits | None = None
+    ) -> None:
+        self._room = Room(max_connections, limits or ConnectionLimits())
+        waits = (getattr(self._room.limits, name) for name in ("head_seconds", "body_seconds", "reader_seconds"))
+        # In uvicorn's ticks of 0.1 s: a second, less where a limit is short.
+        self._sweep_every = max(1, min(10, int(min(*waits, self._room.limits.idle_seconds) * 10 / 4)))
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http=functools.partial(Connection, room=self._room),  # type: ignore[arg-type]
+                ws="none",
+                lifespan="on",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=shutdown_seconds,
+            )
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % self._sweep_every == 0:
+            self._room.sweep(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,25 +104,49 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: int) -> None:
         logger.info(
-            "stopping", extra={"signal": signal.Signals(number).name, "in_flight": len(self.server_state.tasks)}
+            "stopping" if not self.should_exit else "stopping at once",
+            extra={"signal": signal.Signals(number).name, "in_flight": len(self.server_state.tasks)},
         )
-        self.handle_exit(number, None)
+        if self.should_exit:
+            self.force_exit = True
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+        self.should_exit = True
 
 
-async def serve(app: ASGIApp, listeners: list[socket.socket], *, max_connections: int, shutdown_seconds: int) -> None:
-    """Answers on the listeners until SIGINT or SIGTERM, then finishes what is in flight and returns."""
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=max_connections,
-        timeout_graceful_shutdown=shutdown_seconds,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
-    await _Server(config).serve(sockets=listeners)
+async def serve(
+    app: ASGIApp,
+    listeners: list[socket.socket],
+    *,
+    max_connections: int,
+    shutdown_seconds: int,
+    limits: ConnectionLimits | None = None,
+) -> None:
+    """Answers on the listeners until SIGINT or SIGTERM, then finishes what is in flight and returns.
+
+    `shutdown_seconds` bounds the finishing. Past `max_connections`, a new connection takes the place of the one that
+    has been idle for longest, or is answered 503 if none is idle.
+    """
+    _allow_files(max_connections + OTHER_FILES)
+    asyncio.get_running_loop().set_exception_handler(_log_stray_error)
+    server = Server(app, max_connections=max_connections, shutdown_seconds=shutdown_seconds, limits=limits)
+    await server.serve(sockets=listeners)
+
+
+def _allow_files(number: int) -> None:
+    """Raises the number of files that this process may have open, as far as the system lets it."""
+    if resource is None:  # pragma: no cover
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return
+    allowed = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < number:
+        logger.warning("few open files allowed", extra={"allowed": allowed, "wanted": number})
+
+
+def _log_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The loop's own handler prints what the failed call was given, which may be a user's text."""
+    logger.error("an error outside any request", exc_info=context.get("exception"))
