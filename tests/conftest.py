@@ -65,6 +65,7 @@ def fake_server(tmp_path: Path) -> Iterator[Callable[..., FakeServer]]:
             aliases: dict[str, str] | None = None,
             prices: dict[str, float] | None = None,
             max_body_bytes: int = 1 << 20,
+            max_held_bytes: int = 1 << 30,
         ) -> FakeServer:
             engine, metrics = FakeEngine(), Metrics()
             service = InferenceService(fake_catalogue(tmp_path, **(aliases or {})), engine, prices or {})
@@ -73,6 +74,7 @@ def fake_server(tmp_path: Path) -> Iterator[Callable[..., FakeServer]]:
                 keys=keys,
                 metrics=metrics,
                 max_body_bytes=max_body_bytes,
+                max_held_bytes=max_held_bytes,
                 is_ready=lambda: True,
             )
             return FakeServer(stack.enter_context(running(app)), engine, metrics)

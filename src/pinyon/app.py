@@ -29,6 +29,7 @@ from pinyon.engine.loader import ModelError, describe
 from pinyon.errors import NotFound, Unavailable, WrongMethod
 from pinyon.http.auth import KeyRing
 from pinyon.http.endpoint import Endpoint, Surroundings, Verb
+from pinyon.http.limits import BodyBudget
 from pinyon.http.metrics import Metrics
 from pinyon.http.server import listen, serve, url_of
 from pinyon.services.inference import InferenceService
@@ -48,11 +49,12 @@ def asgi(
     keys: Iterable[str],
     metrics: Metrics,
     max_body_bytes: int,
+    max_held_bytes: int = 1 << 30,
     is_ready: Callable[[], bool],
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
     """The application: every dialect at the root and under its prefix, and the server's own pages."""
-    around = Surroundings(KeyRing(keys), metrics, max_body_bytes)
+    around = Surroundings(KeyRing(keys), metrics, max_body_bytes, BodyBudget(max(max_held_bytes, max_body_bytes)))
     # path -> method -> who answers it
     table: dict[str, dict[str, list[tuple[Dialect, Verb]]]] = defaultdict(lambda: defaultdict(list))
     for dialect in spoken:
@@ -223,6 +225,7 @@ def build(config: Config) -> Starlette:
         keys=config.api_keys,
         metrics=metrics,
         max_body_bytes=config.limits.max_body_bytes,
+        max_held_bytes=config.limits.max_held_bytes,
         is_ready=lambda: ready,
         lifespan=lifespan,
     )

@@ -31,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what requests can make large. Section `[limits]` of the file."""
 
     max_body_bytes: Positive = 16 * 1024 * 1024
+    max_held_bytes: Positive = 128 * 1024 * 1024  # of all bodies that are being answered together; past it, 429
     max_queued_tokens: Positive = 1_000_000  # over all requests that wait for one model; past it, 429
     max_connections: Positive = 4096
     batch_tokens: Positive = 512  # tokens of one run of the model, padding included

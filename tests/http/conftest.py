@@ -32,6 +32,7 @@ def live(tmp_path: Path) -> Iterator[Start]:
             engine: FakeEngine | None = None,
             handlers: dict[str, Handler] | None = None,
             max_body_bytes: int = 1 << 20,
+            max_held_bytes: int = 1 << 30,
             max_connections: int = 100,
             limits: ConnectionLimits | None = None,
         ) -> Live:
@@ -43,6 +44,7 @@ def live(tmp_path: Path) -> Iterator[Start]:
                 keys=keys,
                 metrics=metrics,
                 max_body_bytes=max_body_bytes,
+                max_held_bytes=max_held_bytes,
                 is_ready=lambda: True,
             )
             running = serving(app, engine, metrics, max_connections=max_connections, limits=limits)

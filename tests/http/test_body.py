@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import threading
 
@@ -171,3 +172,28 @@ def test_expect_100_continue_of_a_body_past_the_limit(live: Start) -> None:
     wire = live(handlers=ECHO, max_body_bytes=LIMIT).connect()
     wire.send(request("POST", "/size", b"", "Expect: 100-continue", length=LIMIT + 1))
     assert is_refusal(wire.answer())  # and no 100 before it
+
+
+def test_bodies_that_are_too_much_together_are_refused_and_room_is_given_back(live: Start) -> None:
+    entered, opened = threading.Event(), threading.Event()
+
+    async def hold(request: Request, body: bytes) -> Response:
+        entered.set()
+        while not opened.is_set():
+            await asyncio.sleep(0)
+        return json_response(b"%d" % len(body))
+
+    server = live(handlers={"/hold": hold, **ECHO}, max_body_bytes=LIMIT, max_held_bytes=LIMIT)
+    first, second = server.connect(), server.connect()
+    first.send(request("POST", "/hold", b"x" * (LIMIT - 10)))
+    assert entered.wait(30)
+    second.send(request("POST", "/size", b"x" * 11))
+    refused = second.answer()
+    assert refused.status == 429
+    assert refused.headers["retry-after"] == "1"
+    second.send(request("POST", "/size", b"x" * 10))
+    assert second.answer().body == b"10"
+    opened.set()
+    assert first.answer().body == b"%d" % (LIMIT - 10)
+    second.send(request("POST", "/size", b"x" * LIMIT))
+    assert second.answer().body == b"%d" % LIMIT

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from pinyon.errors import PinyonError
 from pinyon.http.auth import KeyRing
-from pinyon.http.limits import BodyStalled, read_body
+from pinyon.http.limits import BodyBudget, BodyStalled, read_body
 from pinyon.http.logging import where_raised
 from pinyon.http.metrics import Metrics
 
@@ -74,6 +74,7 @@ class Surroundings:
     keys: KeyRing
     metrics: Metrics
     max_body_bytes: int
+    budget: BodyBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Endpoint:
             status = STOPPED  # by the server's end: a client's own going away is not raised up to here
             raise
         finally:
+            self._around.budget.give_back(getattr(state, "held", 0))
             seconds = time.perf_counter() - started
             verb: Verb = state.verb
             used: Usage = getattr(state, "used", UNUSED)
@@ -139,16 +141,16 @@ class Endpoint:
 
     async def _answer(self, request: Request) -> Response | None:
         """The handler's response or an error's; None if the client went away."""
-        keys, limit = self._around.keys, self._around.max_body_bytes
+        keys, limit, budget = self._around.keys, self._around.max_body_bytes, self._around.budget
         verb = self._verb
         try:
             if self._choose is not None:
-                body = await read_body(request, limit)
+                body = await read_body(request, limit, budget)
                 request.state.verb = verb = self._choose(body)
                 keys.check(verb.vendor.read_key(request))
             else:
                 keys.check(verb.vendor.read_key(request))
-                body = await read_body(request, limit)
+                body = await read_body(request, limit, budget)
             return await _unless_disconnected(request, verb.handle(request, body))
         except ClientDisconnect:
             return None

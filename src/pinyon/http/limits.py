@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import ClientDisconnect, Request
 
-from pinyon.errors import InvalidRequest, PayloadTooLarge
+from pinyon.errors import InvalidRequest, Overloaded, PayloadTooLarge
 from pinyon.http.connection import STALLED
 
 
@@ -12,9 +12,30 @@ class BodyStalled(Exception):
     """The client stopped sending in the middle of its request's body."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises PayloadTooLarge as soon as it is known to be over `limit` bytes, ClientDisconnect,
-    BodyStalled, and InvalidRequest for a compressed body: what it grows to is not known before it has grown."""
+class BodyBudget:
+    """The bytes of body that all requests of a server may hold together: right alone, many are too much at once.
+
+    Used from one event loop.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.free = limit
+
+    def take(self, size: int) -> None:
+        """Raises Overloaded if so many more are not free."""
+        if size > self.free:
+            raise Overloaded("Too many large requests are being answered", retry_after=1.0)
+        self.free -= size
+
+    def give_back(self, size: int) -> None:
+        self.free += size
+
+
+async def read_body(request: Request, limit: int, budget: BodyBudget) -> bytes:
+    """The whole body; its bytes are taken from `budget`, and `request.state.held` says how many are to be given back.
+
+    Raises PayloadTooLarge as soon as it is known to be over `limit` bytes, Overloaded, ClientDisconnect, BodyStalled,
+    and InvalidRequest for a compressed body: what it grows to is not known before it has grown."""
     headers = request.headers
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
@@ -32,6 +53,8 @@ async def read_body(request: Request, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise PayloadTooLarge(limit)
+        budget.take(len(part))
+        request.state.held = size
         if not message.get("more_body", False):
             if STALLED in request.scope.get("state", ()):
                 raise BodyStalled
