@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pinyon.catalog import Catalogue
 from pinyon.config import Config, ConfigError
-from pinyon.dialects.base import Dialect
+from pinyon.dialects.base import Dialect, Handler
 from pinyon.dialects.nugen.routes import nugen
 from pinyon.dialects.openai.routes import openai
 from pinyon.dialects.perplexity.routes import perplexity
@@ -59,7 +59,8 @@ def asgi(
     table: dict[str, dict[str, list[tuple[Dialect, Verb]]]] = defaultdict(lambda: defaultdict(list))
     for dialect in spoken:
         for route in dialect.routes:
-            verb = Verb(dialect, route.verb, route.handle)
+            error, internal_error = route.error or dialect.error, route.internal_error or dialect.internal_error
+            verb = Verb(dialect, route.verb, route.handle, error, internal_error)
             for path in (route.path, dialect.prefix + route.path):
                 table[path][route.method].append((dialect, verb))
     routes: list[BaseRoute] = [
@@ -114,7 +115,7 @@ class _Methods:
             async def refuse(request: Request, body: bytes) -> Response:
                 raise WrongMethod(method, allowed)
 
-            endpoint = Endpoint(self._around, Verb(_whose(scope["path"], self._spoken), "wrong_method", refuse))
+            endpoint = Endpoint(self._around, _refusal(scope["path"], self._spoken, "wrong_method", refuse))
         await endpoint(scope, receive, send)
 
 
@@ -130,9 +131,12 @@ class _NoRoute:
             path = request.url.path
             raise NotFound(f"There is nothing at {path!r}", kind="path", name=path)
 
-        await Endpoint(self._around, Verb(_whose(scope["path"], self._spoken), "not_found", refuse))(
-            scope, receive, send
-        )
+        await Endpoint(self._around, _refusal(scope["path"], self._spoken, "not_found", refuse))(scope, receive, send)
+
+
+def _refusal(path: str, spoken: Sequence[Dialect], name: str, refuse: Handler) -> Verb:
+    dialect = _whose(path, spoken)
+    return Verb(dialect, name, refuse, dialect.error, dialect.internal_error)
 
 
 def _whose(path: str, spoken: Sequence[Dialect]) -> Dialect:

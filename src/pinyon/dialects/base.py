@@ -33,6 +33,9 @@ class Route:
     path: str
     verb: str
     handle: Handler
+    # How this verb's errors are written, where that differs from the dialect's way.
+    error: Callable[[Request, PinyonError], Response] | None = None
+    internal_error: Callable[[Request], Response] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,6 @@ class Vendor(Protocol):
     @property
     def read_key(self) -> Callable[[Request], str | None]: ...
     @property
-    def error(self) -> Callable[[Request, PinyonError], Response]: ...
-    @property
-    def internal_error(self) -> Callable[[Request], Response]: ...
-    @property
     def request_id_headers(self) -> tuple[str, ...]: ...
 
 
@@ -84,6 +80,8 @@ class Verb:
     vendor: Vendor
     name: str
     handle: Callable[[Request, bytes], Awaitable[Response]]
+    error: Callable[[Request, PinyonError], Response]
+    internal_error: Callable[[Request], Response]
 
 
 class Endpoint:
@@ -157,12 +155,12 @@ class Endpoint:
         except BodyStalled:
             return Response(b"Request Timeout", 408, {"connection": "close"}, "text/plain")
         except PinyonError as error:
-            return verb.vendor.error(request, error)
+            return verb.error(request, error)
         except Exception as error:
             # Not the exception itself: its message may hold a user's text.
             where = {"request_id": request.state.request_id, "exception": where_raised(error)}
             bug_logger.error("unexpected error", extra=where)
-            return verb.vendor.internal_error(request)
+            return verb.internal_error(request)
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[Response]) -> Response:
