@@ -10,12 +10,13 @@ TORCH := torch==2.13.0
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test bench oracle lock clean
+.PHONY: help install serve check test test-postgres bench oracle lock clean
 
 help:
 	@echo "make serve    set up, then answer on http://127.0.0.1:5080"
 	@echo "make install  the set-up of make serve alone"
 	@echo "make test     the whole test suite (make oracle first, to check models against sentence-transformers too)"
+	@echo "make test-postgres  the tests of the control plane's state, on PostgreSQL too"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    speed, with the peers measured in the same run"
 	@echo "make lock     renew requirements/*.txt (needs uv)"
@@ -59,6 +60,10 @@ else
 test: $(VENV)/.test
 endif
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+# PostgreSQL comes from Debian's packages, and is installed if it is missing and this is root.
+test-postgres: $(VENV)/.test
+	$(BIN)/python -m tests.state.postgres $(ARGS)
 
 bench: $(VENV)/.oracle
 	$(BIN)/python -m bench $(ARGS)

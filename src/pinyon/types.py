@@ -35,6 +35,14 @@ class Encoding(StrEnum):
     BINARY = "binary"  # a bit a dimension, least significant bit first
 
 
+class Metric(StrEnum):
+    """How near two vectors are. The score of a match, and which end is best:"""
+
+    COSINE = "cosine"  # the cosine, highest first
+    DOTPRODUCT = "dotproduct"  # the dot product, highest first
+    EUCLIDEAN = "euclidean"  # the square of the distance, lowest first
+
+
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
     """Texts to vectors.

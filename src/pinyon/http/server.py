@@ -9,13 +9,14 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from pinyon.http.connection import Connection, ConnectionLimits, Room
+from pinyon.http.ports import Ports
 
 try:
     import resource
@@ -64,8 +65,15 @@ class Server(uvicorn.Server):
     a second one stops waiting for requests in flight."""
 
     def __init__(
-        self, app: ASGIApp, *, max_connections: int, shutdown_seconds: int, limits: ConnectionLimits | None = None
+        self,
+        app: ASGIApp,
+        *,
+        max_connections: int,
+        shutdown_seconds: int,
+        limits: ConnectionLimits | None = None,
+        ports: Ports | None = None,
     ) -> None:
+        self._ports = ports
         self._room = Room(max_connections, limits or ConnectionLimits())
         waits = (getattr(self._room.limits, name) for name in ("head_seconds", "body_seconds", "reader_seconds"))
         # In uvicorn's ticks of 0.1 s: a second, less where a limit is short.
@@ -84,6 +92,29 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=shutdown_seconds,
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ports is not None and self.started:
+            await self._ports.start(self._accept)
+
+    async def _accept(self, listener: socket.socket) -> Callable[[], None]:
+        """Answers on one more socket; gives what ends that."""
+
+        def connection() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        server = await asyncio.get_running_loop().create_server(connection, sock=listener)
+        self.servers.append(server)
+
+        def close() -> None:
+            self.servers.remove(server)
+            server.close()
+
+        return close
 
     async def on_tick(self, counter: int) -> bool:
         if counter % self._sweep_every == 0:
@@ -121,15 +152,16 @@ async def serve(
     max_connections: int,
     shutdown_seconds: int,
     limits: ConnectionLimits | None = None,
+    ports: Ports | None = None,
 ) -> None:
-    """Answers on the listeners until SIGINT or SIGTERM, then finishes what is in flight and returns.
+    """Answers on the listeners, and on `ports`, until SIGINT or SIGTERM, then finishes what is in flight and returns.
 
     `shutdown_seconds` bounds the finishing. Past `max_connections`, a new connection takes the place of the one that
     has been idle for longest, or is answered 503 if none is idle.
     """
     _allow_files(max_connections + OTHER_FILES)
     asyncio.get_running_loop().set_exception_handler(_log_stray_error)
-    server = Server(app, max_connections=max_connections, shutdown_seconds=shutdown_seconds, limits=limits)
+    server = Server(app, max_connections=max_connections, shutdown_seconds=shutdown_seconds, limits=limits, ports=ports)
     await server.serve(sockets=listeners)
 
 

@@ -1,0 +1,126 @@
+"""The control plane's memory, for asyncio. What a call has answered is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from pinyon.errors import Unavailable
+from pinyon.state import indexes
+from pinyon.state.database import Database
+from pinyon.state.records import IndexRecord, IndexSettings
+
+_T = TypeVar("_T")
+
+INDEX_PORTS = range(5081, 6081)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class State:
+    """Opened with `open`. Several may be open on one database, in one process or in many.
+
+    Every method raises Unavailable if the database cannot be reached, read or written (a full disk), and then changed
+    nothing. A call that is cancelled may still have its effect.
+    """
+
+    def __init__(self, database: Database, ports: range, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._ports = ports
+        self._clock = clock
+        # A writer waits here and not in a thread: threads are few, and readers need them.
+        self._writing = asyncio.Lock()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        ports: range = INDEX_PORTS,
+        lock_seconds: float = 30,
+        clock: Callable[[], datetime] = _now,
+    ) -> State:
+        """Opens `sqlite:////folder/state.db`, which is made if it is not there, or `postgresql://user@host/database`,
+        and brings its tables up to date.
+
+        New indexes get a port out of `ports`; none if it is empty. `lock_seconds` is how long a writer waits for one of
+        another process. Raises ConfigError for a URL that is neither, Unavailable also for a database that a newer
+        Pinyon has written.
+        """
+        database = Database(url, lock_seconds)
+        try:
+            await asyncio.to_thread(database.prepare)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, ports, clock)
+
+    async def close(self) -> None:
+        """Closing twice is no error."""
+        self._closed = True
+        async with self._writing:
+            await asyncio.to_thread(self._database.close)
+
+    async def create_index(self, settings: IndexSettings) -> IndexRecord:
+        """A new index, INITIALIZING, with an id and a port. Raises AlreadyExists (a terminating index still has its
+        name), FailedPrecondition when there is no port left, InvalidRequest for text that holds NUL."""
+        return await self._write(lambda connection: indexes.create(connection, settings, self._ports, self._clock()))
+
+    async def get_index(self, name: str) -> IndexRecord:
+        """Raises NotFound."""
+        return await self._read(lambda connection: indexes.get(connection, name))
+
+    async def list_indexes(self) -> list[IndexRecord]:
+        """Every index, whatever its status, by rising name."""
+        return await self._read(indexes.list_all)
+
+    async def update_index(self, record: IndexRecord) -> IndexRecord:
+        """Writes a record that was made from another by `dataclasses.replace`; gives it as it is now.
+
+        `id`, `name`, `port` and `created_at` stay as they are. Raises NotFound; FailedPrecondition if the index has
+        been changed since that other was read, or is terminating.
+        """
+        return await self._write(lambda connection: indexes.update(connection, record))
+
+    async def change_index(self, name: str, make: Callable[[IndexRecord], IndexRecord]) -> IndexRecord:
+        """`update_index` of what `make` makes of the index as it is now, so that no other request comes between.
+
+        `make` is quick and pure, and runs in a thread; what it raises comes through, and nothing is changed. Raises
+        NotFound; FailedPrecondition if the index is terminating.
+        """
+        return await self._write(lambda connection: indexes.change(connection, name, make))
+
+    async def change_port(self, record: IndexRecord) -> IndexRecord:
+        """Another port for an index whose own cannot be listened at; the old one is released. Raises as `update_index`,
+        and FailedPrecondition when there is no port left."""
+        return await self._write(lambda connection: indexes.change_port(connection, record, self._ports, self._clock()))
+
+    async def terminate_index(self, name: str) -> IndexRecord:
+        """The first half of a deletion: the index changes no more, and whoever called drops its store, then calls
+        `delete_index`. Raises NotFound; FailedPrecondition if it is protected, or terminating already."""
+        return await self._write(lambda connection: indexes.change(connection, name, indexes.terminating))
+
+    async def delete_index(self, id: str) -> None:
+        """The second half: forgets the index, which frees its name and port. Also for an index that never became ready,
+        protected or not. Raises NotFound; FailedPrecondition if it is READY."""
+        await self._write(lambda connection: indexes.delete(connection, id, self._clock()))
+
+    async def _read(self, work: Callable[[sa.Connection], _T]) -> _T:
+        self._must_be_open()
+        return await asyncio.to_thread(self._database.read, work)
+
+    async def _write(self, work: Callable[[sa.Connection], _T]) -> _T:
+        async with self._writing:
+            self._must_be_open()
+            return await asyncio.to_thread(self._database.write, work)
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise Unavailable("The server is shutting down")

@@ -1,0 +1,138 @@
+"""Compaction: builds the search graph over what was written since the last time, in a process of its own.
+
+`optimize` holds the interpreter's lock for its whole run, so it works on a copy of the shard, in a child:
+
+    parent                                           child
+    holds writes, starts it                          copies the shard, says so on its standard output
+    goes on                                          replays the journal up to the hold, optimises, flushes, ends
+    loads the copy, replays what came meanwhile,
+    swaps, names the copy in the index's manifest
+
+The manifest is the only place that says which shard is in force, and changes by one rename: a crash before it leaves
+the old one and its journal, after it the new. What neither names is removed when the index is opened.
+
+    python -m pinyon.stores.edge.compaction PARENT OLD NEW AFTER UPTO DIMENSION METRIC
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from pinyon.errors import Unavailable
+from pinyon.stores.base import Layout, Metric
+from pinyon.stores.edge.journal import replay, sync_folder, write_all
+from pinyon.stores.edge.shard import Shard
+
+_COPIED = b"copied\n"
+_BLOCK = 1 << 20
+# Written once and never changed, so that a second name is as good as a copy: a graph, and the vectors under it.
+_IMMUTABLE = {"matrix.dat", "links_compressed.bin"}
+
+
+def start(old: Path, new: Path, after: int, upto: int, layout: Layout) -> subprocess.Popen[bytes]:
+    """Starts a child, and waits until it has copied the shard. `new` is a sibling of `old`, in the index's folder.
+
+    The calling thread must live until the child ends: it is killed with it. Raises Unavailable.
+    """
+    dimension = "-" if layout.dimension is None else str(layout.dimension)
+    work = [str(old), str(new), str(after), str(upto), dimension, layout.metric.value]
+    child = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(os.getpid()), *work],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert child.stdout is not None
+    with child.stdout as said:
+        copied = said.read(len(_COPIED)) == _COPIED
+    if not copied:
+        child.kill()
+        child.wait()
+        raise Unavailable("The copy of an index, to compact it, failed")
+    return child
+
+
+def run(old: Path, new: Path, after: int, upto: int, layout: Layout) -> None:
+    """The child's work."""
+    copy_shard(old, new)
+    write_all(sys.stdout.fileno(), _COPIED)
+    os.nice(10)  # only now: writes were waiting
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    shard = Shard.load(new, layout, indexing_threads=threads)
+    for batch in replay(old.parent, after, upto):
+        shard.apply(batch)
+    shard.optimize()
+    shard.flush()
+    shard.close()
+    sync_tree(new)
+
+
+def copy_shard(old: Path, new: Path) -> None:
+    """Copies a shard that nobody writes meanwhile. Most of its files are mostly holes, and stay so."""
+    for folder, _, names in os.walk(old):
+        target = new / os.path.relpath(folder, old)
+        target.mkdir(mode=0o700)
+        for name in names:
+            source = Path(folder, name)
+            if name in _IMMUTABLE:
+                with suppress(OSError):  # not every file system has links
+                    os.link(source, target / name)
+                    continue
+            _copy_file(source, target / name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with source.open("rb") as reading, target.open("xb") as writing:
+        size = os.fstat(reading.fileno()).st_size
+        end = 0
+        while end < size:
+            try:
+                start = os.lseek(reading.fileno(), end, os.SEEK_DATA)
+            except OSError:  # ENXIO: a hole up to the end
+                break
+            end = os.lseek(reading.fileno(), start, os.SEEK_HOLE)
+            os.lseek(writing.fileno(), start, os.SEEK_SET)
+            os.lseek(reading.fileno(), start, os.SEEK_SET)
+            while start < end and (block := os.read(reading.fileno(), min(_BLOCK, end - start))):
+                write_all(writing.fileno(), block)
+                start += len(block)
+        writing.truncate(size)
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes a folder last, with all that is in it."""
+    for path, _, names in os.walk(folder):
+        for name in names:
+            handle = os.open(Path(path, name), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(path))
+    sync_folder(folder.parent)
+
+
+def _die_with(parent: int) -> None:
+    """Asks Linux for it. Elsewhere an orphan works on for nothing, in a folder that no one names."""
+    if sys.platform == "linux":
+        parent_death = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(parent_death, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before
+        sys.exit(1)
+
+
+def main(arguments: list[str]) -> None:
+    parent, old, new, after, upto, dimension, metric = arguments
+    _die_with(int(parent))
+    layout = Layout(None if dimension == "-" else int(dimension), Metric(metric))
+    run(Path(old), Path(new), int(after), int(upto), layout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,155 @@
+"""Indexes under one folder, each in a folder of its own, and the lock that says which process has them."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from pinyon.errors import AlreadyExists, NotFound, Unavailable
+from pinyon.stores.base import Index, Layout
+from pinyon.stores.edge import contents
+from pinyon.stores.edge.index import EdgeIndex
+from pinyon.stores.edge.journal import sync_folder
+
+_LOCK = "lock"
+_LEFTOVER = "."  # begins the name of a folder that is being made or removed; no key does
+_READERS = 2
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class EdgeStore:
+    """See base.Store. The first call takes the folder's lock, and removes what a killed process left half done."""
+
+    def __init__(self, root: Path, *, compact_after: int = 10_000, reserve: int = 256 << 20) -> None:
+        """`compact_after`: points outside the search graph, from which on it is built anew. `reserve`: bytes that
+        writes leave free on disk."""
+        self._root = root
+        self._compact_after = compact_after
+        self._reserve = reserve
+        self._lock: int | None = None
+        self._closed = False
+        self._open: dict[str, EdgeIndex] = {}
+        self._changing = asyncio.Lock()
+        self._readers = ThreadPoolExecutor(_READERS, "edge-reader")
+        self._compacting = threading.Semaphore(1)
+
+    async def create(self, key: str, layout: Layout) -> Index:
+        async with self._changing:
+            await self._run(self._create, key, layout)
+            return await self._opened(key)
+
+    async def open(self, key: str) -> Index:
+        async with self._changing:
+            return await self._opened(key)
+
+    async def drop(self, key: str) -> None:
+        async with self._changing:
+            if (index := self._open.pop(key, None)) is not None:
+                await index.close()
+            await self._run(self._remove, key)
+
+    async def keys(self) -> list[str]:
+        async with self._changing:
+            return await self._run(self._keys)
+
+    async def close(self) -> None:
+        async with self._changing:
+            for index in self._open.values():
+                await index.close()
+            self._open.clear()
+            self._closed = True
+            self._readers.shutdown()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    async def _opened(self, key: str) -> Index:
+        index = self._open.get(key)
+        if index is not None and not index.closed:
+            return index
+        if index is not None:
+            await index.close()
+        index = self._open[key] = await self._run(self._load, key)
+        return index
+
+    async def _run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """On a thread, with the lock taken, the disk's errors translated."""
+
+        def run() -> T:
+            try:
+                self._take()
+                return work(*arguments, **named)
+            except OSError as error:
+                raise Unavailable(f"The store cannot use its folder: {os.strerror(error.errno or 0)}") from error
+
+        return await asyncio.get_running_loop().run_in_executor(None, run)
+
+    def _take(self) -> None:
+        """Takes the root folder's lock, once, and clears it up. Raises Unavailable with the process that has it."""
+        if self._closed:
+            raise Unavailable("The store is closed")
+        if self._lock is not None:
+            return
+        self._root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise Unavailable(f"The store's folder is in use by process {holder}") from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        self._lock = handle
+        for path in self._root.glob(f"{_LEFTOVER}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _create(self, key: str, layout: Layout) -> None:
+        """Under a name that is none, then by one rename."""
+        target = self._path(key)
+        if target.exists():
+            raise AlreadyExists("There is an index of this key already")
+        new = self._root / f"{_LEFTOVER}new-{key}-{secrets.token_hex(4)}"
+        try:
+            contents.create(new, layout)
+            new.rename(target)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        sync_folder(self._root)
+
+    def _load(self, key: str) -> EdgeIndex:
+        folder = self._path(key)
+        if not folder.exists():
+            raise NotFound("There is no index of this key", "index", key)
+        return EdgeIndex(
+            folder, self._readers, self._compacting, compact_after=self._compact_after, reserve=self._reserve
+        )
+
+    def _remove(self, key: str) -> None:
+        folder = self._path(key)
+        if folder.exists():
+            gone = self._root / f"{_LEFTOVER}gone-{key}-{secrets.token_hex(4)}"
+            folder.rename(gone)
+            sync_folder(self._root)
+            shutil.rmtree(gone, ignore_errors=True)
+
+    def _keys(self) -> list[str]:
+        return sorted(path.parent.name for path in self._root.glob(f"[!{_LEFTOVER}]*/{contents.MANIFEST}"))
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise NotFound("There is no index of this key", "index", key)
+        return self._root / key

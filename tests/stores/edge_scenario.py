@@ -1,0 +1,47 @@
+"""What tests of the embedded store are written with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pinyon.stores.base import Layout, Metric
+from pinyon.stores.edge import EdgeStore
+from pinyon.stores.edge.index import EdgeIndex
+from pinyon.types import FloatArray
+
+COSINE = Layout(8, Metric.COSINE)
+PLANE = Layout(2, Metric.DOTPRODUCT)
+T = TypeVar("T")
+
+
+def run(call: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(call)
+
+
+def random_vectors(n: int, dimension: int) -> FloatArray:
+    """[n, dimension], in clusters, as embeddings lie"""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((max(n // 50, 2), dimension))
+    rows = centres[rng.integers(0, len(centres), n)] + 0.7 * rng.standard_normal((n, dimension))
+    return rows.astype(np.float32)
+
+
+async def opened(root: Path, layout: Layout, **options: int) -> tuple[EdgeStore, EdgeIndex]:
+    store = EdgeStore(root, **{"reserve": 0, **options})
+    index = await store.create("one", layout)
+    assert isinstance(index, EdgeIndex)
+    return store, index
+
+
+async def compacted(index: EdgeIndex) -> None:
+    while (thread := index._compaction) is not None:
+        await asyncio.to_thread(thread.join)
+
+
+def shards(root: Path) -> list[str]:
+    return [path.name for path in (root / "one").glob("shard-*")]

@@ -1,0 +1,137 @@
+"""The embedded store's compaction: nothing is lost, nothing waits for it, and what it builds finds what is there."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pinyon.filters import And, Eq, Gte, Lt
+from pinyon.stores.base import Layout, Metric, Query, Record
+from pinyon.stores.edge import EdgeStore, compaction
+from pinyon.testing_stores.scenario import contents as comparable
+
+from .edge_scenario import COSINE, compacted, opened, random_vectors, run, shards
+
+
+def test_compaction_keeps_what_was_there_and_what_is_written_meanwhile(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE, compact_after=500)
+        rows = random_vectors(900, 8)
+        records = [Record(f"r{n:03}", row, metadata={"n": float(n)}) for n, row in enumerate(rows)]
+        old = shards(tmp_path)
+        await index.create_namespace("empty")
+        await index.upsert("", records[:600])
+        assert index._compaction is not None
+        n = 600
+        while index._compaction is not None:  # writes and reads, as many as fit
+            kept = records[: min(n, 900)]
+            if n < 900:
+                await index.upsert("", [records[n]])
+                kept = records[: n + 1]
+            n += 1
+            assert len(await index.query("", Query(1000, rows[0]))) == len(kept)
+            await asyncio.sleep(0)
+        assert n > 600
+        assert shards(tmp_path) != old
+        assert await index.delete("", ["r000"])
+        for _ in range(2):
+            back = await index.fetch_where("", And(()), after=None, limit=1000)
+            assert comparable(back) == comparable(kept[1:])
+            assert await index.namespaces() == {"": len(kept) - 1, "empty": 0}
+            await store.close()
+            store = EdgeStore(tmp_path, reserve=0)
+            index = await store.open("one")
+        await store.close()
+
+    run(scenario())
+
+
+def test_recall_with_and_without_filters(tmp_path: Path) -> None:
+    """On a graph: 7,000 vectors of 384 dimensions are just enough for the engine to build one."""
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, Layout(384, Metric.COSINE), compact_after=7000)
+        rows, asked_for = np.split(random_vectors(7040, 384), [7000])
+        for at in range(0, 7000, 1000):
+            await index.upsert(
+                "",
+                [Record(str(n), rows[n], metadata={"n": float(n), "half": bool(n % 2)}) for n in range(at, at + 1000)],
+            )
+        await compacted(index)
+        assert index._contents.shard.unindexed() == 0
+        units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        every = np.arange(7000)
+        asked = [
+            (None, every >= 0),
+            (Eq("half", True), every % 2 == 1),
+            (Gte("n", 3500.0), every >= 3500),
+            (Lt("n", 350.0), every < 350),
+            (Lt("n", 5.0), every < 5),
+        ]
+        for filter, kept in asked:
+            hits = total = 0
+            for row in asked_for:
+                best = sorted(every[kept], key=lambda n: -(units[n] @ row))[:10]
+                found = await index.query("", Query(10, row, filter=filter))
+                assert len(found) == len(best)
+                hits += len({int(match.record.id) for match in found} & {int(n) for n in best})
+                total += len(best)
+            assert hits >= 0.99 * total, filter
+        await store.close()
+
+    run(scenario())
+
+
+def test_a_compaction_that_fails_leaves_the_index_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = compaction.start
+
+    def killed(*arguments: Any) -> subprocess.Popen[bytes]:
+        child = start(*arguments)
+        child.kill()
+        return child
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE, compact_after=100)
+        records = [Record(f"{n:03}", row) for n, row in enumerate(random_vectors(100, 8))]
+        for broken in (killed, refused):
+            monkeypatch.setattr(compaction, "start", broken)
+            await index.upsert("", records)
+            await compacted(index)
+            assert len(shards(tmp_path)) == 1
+            assert comparable(await index.fetch_where("", And(()), after=None, limit=100)) == comparable(records)
+        old = shards(tmp_path)
+        monkeypatch.setattr(compaction, "start", start)
+        await index.upsert("", records)  # after two failures it waits for four times as many
+        await compacted(index)
+        assert shards(tmp_path) == old
+        await index.upsert("", records[1:])
+        await index.delete("", ["000"])
+        await compacted(index)
+        assert shards(tmp_path) != old
+        assert comparable(await index.fetch_where("", And(()), after=None, limit=100)) == comparable(records[1:])
+        await store.close()
+
+    def refused(*_: Any) -> subprocess.Popen[bytes]:
+        raise OSError(errno.ENOSPC, "full")
+
+    run(scenario())
+
+
+def test_closing_ends_a_compaction(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE, compact_after=100)
+        records = [Record(f"{n:03}", row) for n, row in enumerate(random_vectors(100, 8))]
+        await index.upsert("", records)
+        await index.close()
+        index = await store.open("one")  # type: ignore[assignment]
+        assert comparable(await index.fetch_where("", And(()), after=None, limit=100)) == comparable(records)
+        assert len(shards(tmp_path)) == 1
+        await store.close()
+
+    run(scenario())
