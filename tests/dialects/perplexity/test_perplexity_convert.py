@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import orjson
 import pytest
 
@@ -15,28 +13,21 @@ from pinyon.dialects.base import decode
 from pinyon.dialects.perplexity import convert
 from pinyon.dialects.perplexity.schema import EmbeddingsRequest
 from pinyon.errors import InvalidRequest, NotFound, Overloaded, Param, PayloadTooLarge, Unauthenticated, WrongMethod
-from pinyon.types import EmbedRequest, EmbedResult
+from pinyon.types import EmbedRequest
+from tests.dialects.golden import embed_result, golden
 
-GOLDEN = Path(__file__).parent / "golden"
 DECODER = msgspec.json.Decoder(EmbeddingsRequest)
 
 
-def golden(name: str) -> list[Any]:
-    cases = json.loads((GOLDEN / name).read_bytes())
-    return [pytest.param(case, id=case["name"]) for case in cases]
-
-
-@pytest.mark.parametrize("case", golden("embed_requests.json"))
+@pytest.mark.parametrize("case", golden(__file__, "embed_requests.json"))
 def test_request(case: dict[str, Any]) -> None:
     wanted = decode(DECODER, orjson.dumps(case["request"]))
     assert convert.embed_request(wanted) == msgspec.convert(case["core"], EmbedRequest)
 
 
-@pytest.mark.parametrize("case", golden("embed_responses.json"))
+@pytest.mark.parametrize("case", golden(__file__, "embed_responses.json"))
 def test_response(case: dict[str, Any]) -> None:
-    given = case["result"]
-    vectors = np.array(given["vectors"], dtype=given["dtype"])
-    result = EmbedResult(given["model"], vectors, np.array(given["tokens"], dtype=np.int32), given["cost"])
+    result = embed_result(case["result"], case["result"]["dtype"])
     assert convert.embed_response(result) == orjson.dumps(case["response"])
 
 
