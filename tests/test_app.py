@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_the_operators_models(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        build(Config(data_dir=str(tmp_path), **settings))
+        asyncio.run(build(Config(data_dir=str(tmp_path), **settings), 5080))
 
 
 def test_the_whole_server(tmp_path: Path) -> None:
@@ -182,9 +183,9 @@ def test_the_whole_server(tmp_path: Path) -> None:
     folder = tiny_bert(tmp_path / "tiny")
     config = Config(
         data_dir=str(tmp_path), models={"mine": str(folder)}, preload=("mine",), precision="f32", threads=1,
-        prices={"mine": 1.0}, api_keys=("right",),
+        prices={"mine": 1.0}, api_keys=("right",), indexes=False,
     )  # fmt: skip
-    with TestClient(build(config), headers={"authorization": "Bearer right"}) as client:
+    with TestClient(asyncio.run(build(config, 5080)), headers={"authorization": "Bearer right"}) as client:
         answer = client.post("/v1/embeddings", json={"model": "mine", "input": ["the cat", "a dog sat"]})
         assert answer.status_code == 200
         assert [len(item["embedding"]) for item in answer.json()["data"]] == [32, 32]

@@ -36,6 +36,14 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
     "no_auth": (("false", False), ("yes", True), (False, False)),
     "offline": (("true", True), ("off", False), (True, True)),
     "log_format": (('"json"', "json"), ("text", "text"), ("json", "json")),
+    "indexes": (("false", False), ("yes", True), (False, False)),
+    "index_hosts": (('"path"', "path"), ("http://{index}.a", "http://{index}.a"), ("ports", "ports")),
+    "index_ports": (('"2000-2001"', "2000-2001"), ("3000-3000", "3000-3000"), ("4000-5000", "4000-5000")),
+    "state_url": (
+        ('"sqlite:////a"', "sqlite:////a"),
+        ("sqlite:////b", "sqlite:////b"),
+        ("sqlite:////c", "sqlite:////c"),
+    ),
     "aliases": (('{ x = "a" }', {"x": "a"}), ("y=b", {"x": "a", "y": "b"}), ({"x": "c"}, {"x": "c", "y": "b"})),
     "prices": (("{ x = 1 }", {"x": 1.0}), ("y=0.5", {"x": 1.0, "y": 0.5}), ({"x": 2.0}, {"x": 2.0, "y": 0.5})),
 }

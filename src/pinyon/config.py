@@ -53,6 +53,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     no_auth: bool = False
     offline: bool = False  # never fetch a model from the hub
     log_format: LogFormat = "text"
+    indexes: bool = True  # serve the index APIs too; False: inference alone, and nothing is written to disk
+    index_hosts: str = "ports"  # what clients are told: ports, path, or a URL with {index} in it
+    index_ports: str = "5081-6080"  # the first and the last port that indexes may have
+    state_url: str = ""  # "": `state.db` in the data folder
     aliases: dict[str, str] = {}
     prices: dict[str, float] = {}  # model -> USD a million tokens
     limits: Limits = Limits()
@@ -77,6 +81,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def models_path(self) -> Path:
         return self.data_path / "models"
 
+    @property
+    def index_port_range(self) -> range:
+        first, _, last = self.index_ports.partition("-")
+        return range(int(first), int(last) + 1)
+
+    @property
+    def state(self) -> str:
+        """The database of what the indexes are, as a URL. Raises ConfigError."""
+        if self.state_url:
+            return self.state_url
+        return f"sqlite:///{self.data_path.absolute() / 'state.db'}"
+
 
 # What a setting must be, as an error says it: "must be ...".
 _EXPECTED: Mapping[str, str] = {
@@ -91,6 +107,10 @@ _EXPECTED: Mapping[str, str] = {
     "no_auth": "true or false",
     "offline": "true or false",
     "log_format": "text or json",
+    "indexes": "true or false",
+    "index_hosts": "ports, path, or a URL that begins with http:// or https:// and has {index} in it",
+    "index_ports": "two ports from 1024 to 65535 as FIRST-LAST",
+    "state_url": "a database's URL that begins with sqlite:// or postgresql://",
     "aliases": "names with the name of a model each",
     "prices": "model names with a number of USD a million tokens each, 0 or more",
     "limits": "a table of limits",
@@ -99,15 +119,28 @@ _MAPPINGS = frozenset({"models", "aliases", "prices"})
 _SECRETS = frozenset({"api_keys"})
 # A model's name is part of a folder's name (see Catalogue.pulled_folder) and of a URL.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
+# Without a slash at its end: clients put one there.
+_TEMPLATE = re.compile(r"https?://(?=\S*\{index\})\S*[^\s/]")
+_PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "host": lambda host: bool(host) and host.isprintable() and " " not in host,
     "data_dir": lambda folder: "\0" not in folder,
     "models": lambda models: all(_NAME.fullmatch(n) and s and "\0" not in s for n, s in models.items()),
     "preload": all,
     "api_keys": lambda keys: all(key and key.isascii() and key.isprintable() and " " not in key for key in keys),
+    "index_hosts": lambda hosts: hosts in ("ports", "path") or bool(_TEMPLATE.fullmatch(hosts)),
+    "index_ports": lambda ports: _are_ports(ports),
+    "state_url": lambda url: not url or url.startswith(("sqlite://", "postgresql://", "postgresql+")),
     "aliases": lambda aliases: all(alias and target for alias, target in aliases.items()),
     "prices": lambda prices: all(0 <= price < float("inf") for price in prices.values()),
 }
+
+
+def _are_ports(text: str) -> bool:
+    found = _PORTS.fullmatch(text)
+    return found is not None and 1024 <= int(found[1]) <= int(found[2]) <= 65535
+
+
 _FIELDS = {setting.name: setting for setting in msgspec.structs.fields(Config)}
 _LIMITS = {limit.name: limit for limit in msgspec.structs.fields(Limits)}
 

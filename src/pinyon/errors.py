@@ -55,6 +55,10 @@ class PermissionDenied(PinyonError):
     """The key is right and may not do this."""
 
 
+class Protected(PermissionDenied):
+    """What the request would delete is protected, whoever asks."""
+
+
 class NotFound(PinyonError):
     """What the request names is not here. `kind` is the sort of thing ("model", "path"), `name` is what was asked
     for."""

@@ -61,7 +61,7 @@ async def text(url: str) -> str:
 
 def test_a_port_answers_as_its_path_from_when_it_is_opened_until_it_is_closed() -> None:
     async def check() -> None:
-        ports = Ports(app(), lambda port: listen("127.0.0.1", port))
+        ports = Ports(lambda port: listen("127.0.0.1", port), app())
         early, late = free_port(), free_port()
         await ports.open(early, "/i/early")
         async with serving(ports) as url:
@@ -84,7 +84,7 @@ def test_a_port_answers_as_its_path_from_when_it_is_opened_until_it_is_closed() 
 
 def test_a_port_that_is_taken_raises_and_is_not_kept() -> None:
     async def check() -> None:
-        ports = Ports(app(), lambda port: listen("127.0.0.1", port))
+        ports = Ports(lambda port: listen("127.0.0.1", port), app())
         async with serving(ports) as url:
             with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as holder:
                 taken = holder.getsockname()[1]
@@ -99,7 +99,7 @@ def test_a_port_that_is_taken_raises_and_is_not_kept() -> None:
 
 def test_many_ports_at_once() -> None:
     async def check() -> None:
-        ports = Ports(app(), lambda port: listen("127.0.0.1", port))
+        ports = Ports(lambda port: listen("127.0.0.1", port), app())
         async with serving(ports):
             numbers = [free_port() for _ in range(20)]
             await asyncio.gather(*(ports.open(port, f"/i/{port}") for port in numbers))

@@ -22,7 +22,18 @@ _CANNOT_LISTEN = {
 
 @click.command()
 @setting_options(
-    "host", "port", "data_dir", "models", "precision", "threads", "api_keys", "no_auth", "offline", "log_format"
+    "host",
+    "port",
+    "data_dir",
+    "models",
+    "precision",
+    "threads",
+    "api_keys",
+    "no_auth",
+    "offline",
+    "log_format",
+    "index_hosts",
+    "indexes",
 )
 def serve(**flags: Any) -> None:
     """Answer the vendors' APIs until SIGTERM or Ctrl-C."""

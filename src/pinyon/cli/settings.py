@@ -36,8 +36,19 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
         ("--api-key", "api_keys"),
         {"multiple": True, "metavar": "KEY", "help": "A key that clients may use."},
     ),
-    "no_auth": (("--no-auth",), {"is_flag": True, "help": "Take requests from anywhere without a key."}),
-    "offline": (("--offline",), {"is_flag": True, "help": "Never fetch anything from the hub."}),
+    "no_auth": (
+        ("--no-auth",),
+        {"is_flag": True, "default": None, "help": "Take requests from anywhere without a key."},
+    ),
+    "index_hosts": (
+        ("--index-hosts",),
+        {"metavar": "ports|path|TEMPLATE", "help": "Where clients find an index (ports); see the docs."},
+    ),
+    "indexes": (
+        ("--no-indexes", "indexes"),
+        {"is_flag": True, "flag_value": False, "default": None, "help": "Serve inference alone, and write nothing."},
+    ),
+    "offline": (("--offline",), {"is_flag": True, "default": None, "help": "Never fetch anything from the hub."}),
     "log_format": (("--log-format",), {"metavar": "text|json", "help": "Form of the log lines (text)."}),
 }
 
@@ -58,7 +69,7 @@ def setting_options(*names: str) -> Callable[[Command], Command]:
 
 
 def read_config(config_path: Path | None, **flags: Any) -> Config:
-    """The configuration of a command whose flags these are; a flag that was not given is None, False or empty.
+    """The configuration of a command whose flags these are; a flag that was not given is None or empty.
 
     Raises ConfigError.
     """
@@ -69,7 +80,7 @@ def read_config(config_path: Path | None, **flags: Any) -> Config:
 
 def given(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Only the flags that were given."""
-    return {name: value for name, value in flags.items() if value is not None and value is not False and value != ()}
+    return {name: value for name, value in flags.items() if value is not None and value != ()}
 
 
 def _check_names(config: Config) -> None:

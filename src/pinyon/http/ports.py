@@ -16,46 +16,51 @@ Accept = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 
 
 class Ports:
-    """An ASGI application around another one, and the ports that stand for paths of it. Used from one event loop."""
+    """An ASGI application around another one, `app`, and the ports that stand for paths of it.
 
-    def __init__(self, app: ASGIApp, listen: Callable[[int], socket.socket]) -> None:
+    Used from one event loop. `app` is set before the first request.
+    """
+
+    def __init__(self, listen: Callable[[int], socket.socket], app: ASGIApp | None = None) -> None:
         """`listen` gives a listening socket for a port. Raises OSError."""
-        self._app = app
+        self.app = app
         self._listen = listen
         self._accept: Accept | None = None
         self._paths: dict[int, str] = {}
+        self._waiting: dict[int, socket.socket] = {}
         self._closers: dict[int, Callable[[], None]] = {}
 
     async def start(self, accept: Accept) -> None:
-        """From now on ports answer, those that were opened before too. Raises OSError."""
+        """From now on ports answer, those that were opened before too."""
         self._accept = accept
-        for port in list(self._paths):
-            await self._answer(port)
+        while self._waiting:
+            port, listener = self._waiting.popitem()
+            self._closers[port] = await accept(listener)
 
     async def open(self, port: int, path: str) -> None:
-        """Answers on a port as `path` does; when this returns, a client can connect. Raises OSError."""
+        """Takes a port, to answer on it as `path` does. Once `start` was called, it answers when this returns.
+
+        Opening it again changes its path. Raises OSError if the port cannot be had.
+        """
+        if port not in self._paths:
+            listener = self._listen(port)
+            if self._accept is None:
+                self._waiting[port] = listener
+            else:
+                self._closers[port] = await self._accept(listener)
         self._paths[port] = path
-        if self._accept is not None:
-            await self._answer(port)
 
     def close(self, port: int) -> None:
         """Stops answering. Connections that are open end with their next request: it is not found."""
         self._paths.pop(port, None)
+        if (listener := self._waiting.pop(port, None)) is not None:
+            listener.close()
         if (closer := self._closers.pop(port, None)) is not None:
             closer()
 
-    async def _answer(self, port: int) -> None:
-        assert self._accept is not None
-        if port in self._closers:
-            return
-        try:
-            self._closers[port] = await self._accept(self._listen(port))
-        except OSError:
-            self._paths.pop(port, None)
-            raise
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self.app is not None
         if scope["type"] == "http" and (path := self._paths.get((scope["server"] or ("", 0))[1])) is not None:
             scope["path"] = path + scope["path"]
             scope["raw_path"] = path.encode() + scope.get("raw_path", b"")
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)

@@ -20,6 +20,7 @@ from pinyon.errors import (
     PayloadTooLarge,
     PermissionDenied,
     PinyonError,
+    Protected,
     Unauthenticated,
     Unavailable,
     Unsupported,
@@ -44,6 +45,21 @@ CODES: dict[type[PinyonError], tuple[int, str]] = {
     Unavailable: (503, "UNAVAILABLE"),
 }
 
+
+class Unprocessable(InvalidRequest):
+    """The body is JSON, and not of the shape that the verb takes: a key is missing, unknown or of another type."""
+
+
+# The control plane tells bodies that do not deserialise from those that are wrong, and protected from not permitted.
+CONTROL_CODES = CODES | {Unprocessable: (422, "UNPROCESSABLE_ENTITY"), Protected: (403, "FORBIDDEN")}
+# NOTE: 2026-07 has codes of its own, and UNIMPLEMENTED and UNAVAILABLE no more (ErrorResponse in db_control_2026-07).
+CONTROL_CODES_V27 = CONTROL_CODES | {
+    PayloadTooLarge: (413, "PAYLOAD_TOO_LARGE"),
+    WrongMethod: (405, "INVALID_ARGUMENT"),
+    Unsupported: (501, "INVALID_ARGUMENT"),
+    Unavailable: (503, "SERVICE_UNAVAILABLE"),
+}
+
 INVALID_KEY = "Invalid API key"
 
 # The longest field name that an error repeats: a name can be as long as the body.
@@ -54,11 +70,22 @@ class ErrorAnswer(NamedTuple):
     status: int
     body: bytes
     headers: dict[str, str]
+    media_type: str = "application/json"
 
 
 def error_answer(error: PinyonError) -> ErrorAnswer:
     """The answer to `error`. A class that is not in CODES is answered as the nearest base that is."""
     status, code = next(CODES[base] for base in type(error).__mro__ if base in CODES)
+    return ErrorAnswer(status, error_response(status, code, message(error)), error_headers(error))
+
+
+def control_error_answer(error: PinyonError, version: str) -> ErrorAnswer:
+    """`error_answer` of the control plane, whose codes depend on the version."""
+    if version >= "2026-07" and isinstance(error, Unauthenticated):
+        # NOTE: a bare text, as on the data plane (401 of every operation in db_control_2026-07).
+        return ErrorAnswer(401, INVALID_KEY.encode(), error_headers(error), "text/plain")
+    codes = CONTROL_CODES_V27 if version >= "2026-07" else CONTROL_CODES
+    status, code = next(codes[base] for base in type(error).__mro__ if base in codes)
     return ErrorAnswer(status, error_response(status, code, message(error)), error_headers(error))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 import msgspec
 import uvloop
@@ -16,8 +18,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pinyon.app.indexes import open_indexes
 from pinyon.catalog import Catalogue
 from pinyon.config import Config, ConfigError
+from pinyon.dialects import base
 from pinyon.dialects.base import Dialect, Handler
 from pinyon.dialects.nugen.routes import nugen
 from pinyon.dialects.openai.routes import openai
@@ -31,16 +35,19 @@ from pinyon.http.auth import KeyRing
 from pinyon.http.endpoint import Endpoint, Surroundings, Verb
 from pinyon.http.limits import BodyBudget
 from pinyon.http.metrics import Metrics
+from pinyon.http.ports import Ports
 from pinyon.http.server import listen, serve, url_of
 from pinyon.services.inference import InferenceService
 
 logger = logging.getLogger("pinyon.app")
 
 
-def dialects(inference: InferenceService) -> tuple[Dialect, ...]:
+def dialects(inference: InferenceService, index_routes: tuple[base.Route, ...] = ()) -> tuple[Dialect, ...]:
     """Every vendor that the server speaks for. On a path of the root that several have, an earlier one is asked first
-    whether it claims the request, and the last one takes what nobody claims."""
-    return (pinecone(inference), perplexity(inference), nugen(inference), openai(inference))
+    whether it claims the request, and the last one takes what nobody claims. `index_routes` are Pinecone's too."""
+    one = pinecone(inference)
+    one = replace(one, routes=(*index_routes, *one.routes))
+    return (one, perplexity(inference), nugen(inference), openai(inference))
 
 
 def asgi(
@@ -188,9 +195,12 @@ def catalogue(config: Config) -> Catalogue:
         raise ConfigError(str(error)) from None
 
 
-def build(config: Config) -> Starlette:
-    """The whole server as an ASGI application. Its lifespan loads `config.preload` and, at the end, finishes what is
-    queued. Raises ConfigError."""
+async def build(config: Config, main_port: int) -> Ports:
+    """The whole server as an ASGI application, which answers on the ports of indexes too.
+
+    Its lifespan loads `config.preload` and, at the end, finishes what is queued. Raises ConfigError, and Unavailable if
+    what the indexes are in cannot be opened.
+    """
     known = catalogue(config)
     try:
         preload = [known.get(name) for name in config.preload]
@@ -198,6 +208,9 @@ def build(config: Config) -> Starlette:
         raise ConfigError(f"preload: {error.reason}") from None
     metrics = Metrics()
     engine = Engine(known, precision=config.precision, threads=config.threads, limits=config.limits, observer=metrics)
+    inference = InferenceService(known, engine, config.prices)
+    ports = Ports(lambda port: listen(config.host, port))
+    indexes = await open_indexes(config, known, inference, ports, main_port) if config.indexes else None
     ready = False
 
     async def load() -> None:
@@ -214,18 +227,21 @@ def build(config: Config) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        # Beside the start, not before it: a large model loads while /health answers and /ready says 503.
-        loading = asyncio.create_task(load())
-        try:
-            yield
-        finally:
-            loading.cancel()
-            with suppress(asyncio.CancelledError):
-                await loading
-            await engine.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.close)
+            if indexes is not None:
+                await stack.enter_async_context(indexes.running())
+            # Beside the start, not before it: a large model loads while /health answers and /ready says 503.
+            loading = asyncio.create_task(load())
+            try:
+                yield
+            finally:
+                loading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await loading
 
-    return asgi(
-        dialects(InferenceService(known, engine, config.prices)),
+    ports.app = asgi(
+        dialects(inference, indexes.routes if indexes is not None else ()),
         keys=config.api_keys,
         metrics=metrics,
         max_body_bytes=config.limits.max_body_bytes,
@@ -233,20 +249,28 @@ def build(config: Config) -> Starlette:
         is_ready=lambda: ready,
         lifespan=lifespan,
     )
+    return ports
 
 
 def run(config: Config) -> None:
-    """Answers on the configured address until SIGINT or SIGTERM. Raises ConfigError, and OSError if it cannot
-    listen."""
-    app = build(config)
+    """Answers on the configured address until SIGINT or SIGTERM. Raises ConfigError, Unavailable, and OSError if it
+    cannot listen."""
     listener = listen(config.host, config.port)
-    logger.info("listening", extra={"url": url_of(listener)})
-    uvloop.run(
-        serve(
-            app,
-            [listener],
-            max_connections=config.limits.max_connections,
-            shutdown_seconds=config.limits.shutdown_seconds,
-        )
-    )
+    try:
+        uvloop.run(_run(config, listener))
+    finally:
+        listener.close()
     logger.info("stopped")
+
+
+async def _run(config: Config, listener: socket.socket) -> None:
+    app = await build(config, listener.getsockname()[1])
+    logger.info("listening", extra={"url": url_of(listener)})
+    limits = config.limits
+    await serve(
+        app,
+        [listener],
+        max_connections=limits.max_connections,
+        shutdown_seconds=limits.shutdown_seconds,
+        ports=app,
+    )

@@ -1,0 +1,1 @@
+"""Pinecone's data plane: vectors, namespaces, stats, and records of text."""

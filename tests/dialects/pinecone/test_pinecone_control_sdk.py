@@ -1,0 +1,202 @@
+"""Pinecone's own Python SDK on the control plane of a live server: 10.x in this process, 7.x in one of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pinecone
+import pytest
+from pinecone import AsyncPinecone, ByocSpec, Pinecone, PodSpec, ServerlessSpec
+
+from tests.dialects.pinecone.control_server import ControlServer, control_server
+
+NO_RETRIES = pinecone.RetryConfig(max_retries=0)
+SDK7 = Path(__file__).parents[3] / ".sdk" / "pinecone7"
+AWS = ServerlessSpec(cloud="aws", region="us-east-1")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ControlServer]:
+    with control_server(tmp_path, keys=("secret",)) as made:
+        yield made
+
+
+@pytest.fixture
+def client(server: ControlServer) -> Iterator[Pinecone]:
+    with Pinecone(api_key="secret", host=server.url, retry_config=NO_RETRIES) as client:
+        yield client
+
+
+def test_dense(client: Pinecone) -> None:
+    assert not client.has_index("notes")
+    made = client.create_index(
+        "notes", dimension=8, metric="euclidean", spec=AWS, tags={"team": "a"}, deletion_protection="enabled"
+    )
+    assert (made.name, made.dimension, made.metric, made.vector_type) == ("notes", 8, "euclidean", "dense")
+    assert made.status.ready
+    assert client.has_index("notes")
+    described = client.describe_index("notes")
+    assert described == made
+    assert described.host is not None
+    assert described.host.startswith("http://localhost:")
+    assert (described.tags, described.deletion_protection) == ({"team": "a"}, "enabled")
+    assert described.spec.serverless is not None
+    assert (described.spec.serverless.cloud, described.spec.serverless.region) == ("aws", "us-east-1")
+
+    with pytest.raises(pinecone.ForbiddenError, match="Deletion protection") as protected:
+        client.delete_index("notes")
+    assert protected.value.error_code == "FORBIDDEN"
+    client.configure_index("notes", deletion_protection="disabled", tags={"team": "", "owner": "b"})
+    described = client.describe_index("notes")
+    assert (described.tags, described.deletion_protection) == ({"owner": "b"}, "disabled")
+
+    with pytest.raises(pinecone.ConflictError) as taken:
+        client.create_index("notes", dimension=8, spec=AWS)
+    assert taken.value.error_code == "ALREADY_EXISTS"
+    client.delete_index("notes")
+    assert not client.has_index("notes")
+    with pytest.raises(pinecone.NotFoundError, match="Index notes not found"):
+        client.describe_index("notes")
+
+
+def test_sparse_and_byoc(client: Pinecone) -> None:
+    client.create_index("terms", metric="dotproduct", vector_type="sparse", spec=AWS)
+    client.create_index("own", dimension=4, spec=ByocSpec(environment="aws-env-1"))
+    terms, own = client.describe_index("terms"), client.describe_index("own")
+    assert (terms.dimension, terms.metric, terms.vector_type) == (None, "dotproduct", "sparse")
+    assert own.spec.byoc is not None
+    assert own.spec.byoc.environment == "aws-env-1"
+    assert client.list_indexes().names() == ["own", "terms"]
+
+
+def test_for_a_model(client: Pinecone) -> None:
+    made = client.create_index_for_model(
+        "faq",
+        cloud="aws",
+        region="us-east-1",
+        embed={"model": "all-minilm-l6-v2", "field_map": {"text": "body"}, "write_parameters": {"truncate": "NONE"}},
+        schema={"year": {"filterable": True}},
+        tags={"a": "b"},
+    )
+    assert made.status.ready
+    embed = client.describe_index("faq").embed
+    assert embed is not None
+    assert (embed.model, embed.metric, embed.field_map) == ("all-minilm-l6-v2", "cosine", {"text": "body"})
+    assert embed.write_parameters == {"truncate": "NONE"}
+    assert "year" in client.describe_index("faq").schema.fields
+
+
+def test_errors(client: Pinecone, server: ControlServer) -> None:
+    with pytest.raises(pinecone.ApiError, match="no index of pods") as pods:
+        client.create_index("pods", dimension=4, spec=PodSpec(environment="e"))
+    assert pods.value.status_code == 400
+    with pytest.raises(pinecone.NotFoundError, match="cloud: moon"):
+        client.create_index("moon", dimension=4, spec=ServerlessSpec(cloud="moon", region="r"))
+    with pytest.raises(pinecone.NotFoundError):
+        client.delete_index("nothing")
+    with pytest.raises(pinecone.NotFoundError):
+        client.configure_index("nothing", tags={"a": "b"})
+    with (
+        Pinecone(api_key="wrong", host=server.url, retry_config=NO_RETRIES) as wrong,
+        pytest.raises(pinecone.UnauthorizedError, match="Invalid API key"),
+    ):
+        wrong.list_indexes()
+
+
+def test_asyncio(server: ControlServer) -> None:
+    async def use() -> None:
+        async with AsyncPinecone(api_key="secret", host=server.url, retry_config=NO_RETRIES) as client:
+            names = [f"index-{n}" for n in range(4)]
+            await asyncio.gather(*(client.create_index(name, dimension=4, spec=AWS) for name in names))
+            assert (await client.list_indexes()).names() == names
+            await asyncio.gather(*(client.delete_index(name) for name in names))
+            assert (await client.list_indexes()).names() == []
+
+    asyncio.run(use())
+
+
+SDK7_PROGRAM = """
+import json, sys
+import pinecone
+from pinecone import Pinecone, PodSpec, ServerlessSpec
+from pinecone.exceptions import ForbiddenException, NotFoundException, PineconeApiException, UnauthorizedException
+
+url = sys.argv[1]
+client = Pinecone(api_key="secret", host=url)
+aws = ServerlessSpec(cloud="aws", region="us-east-1")
+
+def failure(kind, call):
+    try:
+        call()
+    except kind as error:
+        return [error.status, json.loads(error.body)["error"]["code"]]
+    return None
+
+dense = client.create_index("notes", dimension=8, spec=aws, tags={"a": "1"}, deletion_protection="enabled")
+pods = client.create_index("pods", dimension=4, metric="euclidean", spec=PodSpec(environment="e", replicas=2))
+sparse = client.create_index("terms", metric="dotproduct", vector_type="sparse", spec=aws)
+faq = client.create_index_for_model(
+    "faq", cloud="aws", region="us-east-1", embed={"model": "all-minilm-l6-v2", "field_map": {"text": "body"}}
+)
+protected = failure(ForbiddenException, lambda: client.delete_index("notes"))
+client.configure_index("notes", deletion_protection="disabled", tags={"b": "2"})
+client.configure_index("pods", replicas=3, pod_type="p1.x2")
+seen = {
+    "version": pinecone.__version__,
+    "dense": client.describe_index("notes").to_dict(),
+    "pods": client.describe_index("pods").to_dict(),
+    "sparse": sparse.to_dict(),
+    "faq": faq.to_dict(),
+    "names": client.list_indexes().names(),
+    "protected": protected,
+    "taken": failure(PineconeApiException, lambda: client.create_index("notes", dimension=8, spec=aws)),
+    "name": failure(PineconeApiException, lambda: client.create_index("No", dimension=8, spec=aws)),
+    "gone": failure(NotFoundException, lambda: client.describe_index("nothing")),
+    "key": failure(UnauthorizedException, lambda: Pinecone(api_key="wrong", host=url).list_indexes()),
+}
+for name in seen["names"]:
+    client.delete_index(name, timeout=-1)
+seen["left"] = [client.has_index(name) for name in seen["names"]]
+print(json.dumps(seen))
+"""
+
+
+def test_sdk_7(server: ControlServer) -> None:
+    """The SDK of API version 2025-04, which reads answers by generated OpenAPI models."""
+    if not (SDK7 / "pinecone").is_dir():
+        pytest.fail(f"{SDK7} is missing. Make it with: rm -f .venv/.test && make test")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PINECONE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", SDK7_PROGRAM, server.url],
+        env=environment | {"PYTHONPATH": str(SDK7)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout)
+    assert seen["version"].startswith("7.")
+    dense = seen["dense"]
+    assert (dense["dimension"], dense["metric"], dense["vector_type"]) == (8, "cosine", "dense")
+    assert (dense["tags"], dense["deletion_protection"]) == ({"a": "1", "b": "2"}, "disabled")
+    assert dense["spec"]["serverless"] == {"cloud": "aws", "region": "us-east-1"}
+    assert dense["host"].startswith("http://localhost:")
+    pod = seen["pods"]["spec"]["pod"]
+    assert (pod["replicas"], pod["pods"], pod["pod_type"]) == (3, 3, "p1.x2")
+    assert (seen["sparse"]["vector_type"], seen["sparse"].get("dimension")) == ("sparse", None)
+    assert seen["faq"]["embed"]["field_map"] == {"text": "body"}
+    assert seen["names"] == ["faq", "notes", "pods", "terms"]
+    assert seen["protected"] == [403, "FORBIDDEN"]
+    assert seen["taken"] == [409, "ALREADY_EXISTS"]
+    assert seen["name"] == [400, "INVALID_ARGUMENT"]
+    assert seen["gone"] == [404, "NOT_FOUND"]
+    assert seen["key"] == [401, "UNAUTHENTICATED"]
+    assert seen["left"] == [False] * 4
