@@ -46,7 +46,7 @@ def dialects(inference: InferenceService, index_routes: tuple[base.Route, ...] =
     """Every vendor that the server speaks for. On a path of the root that several have, an earlier one is asked first
     whether it claims the request, and the last one takes what nobody claims. `index_routes` are Pinecone's too."""
     one = pinecone(inference)
-    one = replace(one, routes=(*index_routes, *one.routes))
+    one = replace(one, routes=(*one.routes, *index_routes))
     return (one, perplexity(inference), nugen(inference), openai(inference))
 
 
@@ -72,7 +72,8 @@ def asgi(
                 table[path][route.method].append((dialect, verb))
     routes: list[BaseRoute] = [
         Route(path, _Methods({method: _endpoint(around, verbs) for method, verbs in methods.items()}, around, spoken))
-        for path, methods in table.items()
+        # Paths without a pattern first: they are compared in this order, and the busiest ones are among them.
+        for path, methods in sorted(table.items(), key=lambda item: "{" in item[0])
     ]
     routes += _own_pages(metrics, is_ready)
     app = Starlette(routes=routes, lifespan=lifespan)
