@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -171,6 +172,16 @@ def renamed(param: Param, names: dict[str, str]) -> Param:
     if not param or not isinstance(param[0], str):
         return param
     return (names.get(param[0], param[0]), *param[1:])
+
+
+@contextmanager
+def named_on_the_wire(rename: Callable[[Param], Param]) -> Iterator[None]:
+    """Puts the wire's names for fields into what the core raises inside. Not for `decode`, which gives them already."""
+    try:
+        yield
+    except InvalidRequest as error:
+        error.param = rename(error.param)
+        raise
 
 
 def error_headers(error: PinyonError) -> dict[str, str]:

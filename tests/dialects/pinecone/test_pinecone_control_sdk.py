@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pinecone
 import pytest
 from pinecone import AsyncPinecone, ByocSpec, Pinecone, PodSpec, ServerlessSpec
 
 from tests.dialects.pinecone.control_server import ControlServer, control_server
+from tests.dialects.pinecone.sdk7 import run_sdk_7
 
 NO_RETRIES = pinecone.RetryConfig(max_retries=0)
-SDK7 = Path(__file__).parents[3] / ".sdk" / "pinecone7"
 AWS = ServerlessSpec(cloud="aws", region="us-east-1")
 
 
@@ -170,20 +165,7 @@ print(json.dumps(seen))
 
 def test_sdk_7(server: ControlServer) -> None:
     """The SDK of API version 2025-04, which reads answers by generated OpenAPI models."""
-    if not (SDK7 / "pinecone").is_dir():
-        pytest.fail(f"{SDK7} is missing. Make it with: rm -f .venv/.test && make test")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PINECONE_")}
-    done = subprocess.run(
-        [sys.executable, "-c", SDK7_PROGRAM, server.url],
-        env=environment | {"PYTHONPATH": str(SDK7)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
-    assert seen["version"].startswith("7.")
+    seen = run_sdk_7(SDK7_PROGRAM, server.url)
     dense = seen["dense"]
     assert (dense["dimension"], dense["metric"], dense["vector_type"]) == (8, "cosine", "dense")
     assert (dense["tags"], dense["deletion_protection"]) == ({"a": "1", "b": "2"}, "disabled")

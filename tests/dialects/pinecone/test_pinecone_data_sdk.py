@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +13,9 @@ import pytest
 from pinecone import Pinecone
 
 from tests.dialects.pinecone.pinecone_data_server import RANKER, DataServer, data_server
+from tests.dialects.pinecone.sdk7 import run_sdk_7
 
 NO_RETRIES = pinecone.RetryConfig(max_retries=0)
-SDK7 = Path(__file__).parents[3] / ".sdk" / "pinecone7"
 
 
 @pytest.fixture
@@ -257,20 +253,7 @@ print(json.dumps({
 
 def test_sdk_7(server: DataServer) -> None:
     """The SDK of API version 2025-04, which reads answers by generated OpenAPI models."""
-    if not (SDK7 / "pinecone").is_dir():
-        pytest.fail(f"{SDK7} is missing. Make it with: rm -f .venv/.test && make test")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PINECONE_")}
-    done = subprocess.run(
-        [sys.executable, "-c", SDK7_PROGRAM, server.url],
-        env=environment | {"PYTHONPATH": str(SDK7)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
-    assert seen.pop("version").startswith("7.")
+    seen = run_sdk_7(SDK7_PROGRAM, server.url)
     status, body = seen.pop("failure")
     assert (status, body["code"], body["details"]) == (400, 3, [])
     assert seen == {

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pinecone
@@ -20,12 +14,12 @@ from pinecone.models.inference.embed import DenseEmbedding
 from pinyon.errors import Overloaded, Unavailable
 from pinyon.testing import fake_vector
 from tests.conftest import FakeServer
+from tests.dialects.pinecone.sdk7 import run_sdk_7
 
 StartServer = Callable[..., FakeServer]
 
 TEXTS = ["the quick brown fox", "jumps over", "the lazy dog"]
 NO_RETRIES = pinecone.RetryConfig(max_retries=0)
-SDK7 = Path(__file__).parents[3] / ".sdk" / "pinecone7"
 
 
 @pytest.fixture
@@ -248,20 +242,7 @@ print(json.dumps({
 
 def test_sdk_7(server: FakeServer) -> None:
     """The SDK of API version 2025-04, which reads answers by generated OpenAPI models."""
-    if not (SDK7 / "pinecone").is_dir():
-        pytest.fail(f"{SDK7} is missing. Make it with: rm -f .venv/.test && make test")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PINECONE_")}
-    done = subprocess.run(
-        [sys.executable, "-c", SDK7_PROGRAM, server.url],
-        env=environment | {"PYTHONPATH": str(SDK7)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen: dict[str, Any] = json.loads(done.stdout)
-    assert seen["version"].startswith("7.")
+    seen = run_sdk_7(SDK7_PROGRAM, server.url)
     model, vector_type, vectors, tokens = seen["embedded"]
     assert (model, vector_type, tokens) == ("all-minilm-l6-v2", "dense", 3)
     expected = np.stack([fake_vector("one", 384), fake_vector("two words", 384)])

@@ -9,10 +9,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, record_use
+from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, named_on_the_wire, record_use
 from pinyon.dialects.nugen import convert
 from pinyon.dialects.nugen.schema import EmbeddingsRequest
-from pinyon.errors import InvalidRequest, PinyonError
+from pinyon.errors import PinyonError
 from pinyon.services.inference import InferenceService
 
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
@@ -24,11 +24,8 @@ def nugen(inference: InferenceService) -> Dialect:
     async def embed(request: Request, body: bytes) -> Response:
         wanted = decode(_DECODER, body)
         core = convert.embed_request(wanted)
-        try:
+        with named_on_the_wire(lambda param: convert.wire_param(param, wanted)):
             result = await inference.embed(core)
-        except InvalidRequest as error:
-            error.param = convert.wire_param(error.param, wanted)
-            raise
         record_use(request, model=core.model, inputs=len(core.inputs), tokens=int(result.tokens.sum()))
         return json_response(convert.embed_response(result, unique=secrets.token_hex(12), created=time.time()))
 

@@ -6,10 +6,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, record_use
+from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, named_on_the_wire, record_use
 from pinyon.dialects.openai import convert
 from pinyon.dialects.openai.schema import EmbeddingsRequest
-from pinyon.errors import InvalidRequest, NotFound, PinyonError
+from pinyon.errors import NotFound, PinyonError
 from pinyon.services.inference import InferenceService
 
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
@@ -23,11 +23,8 @@ def openai(inference: InferenceService) -> Dialect:
         core = convert.embed_request(wanted)
         if core.dimension is not None:
             convert.check_dimensions(core.dimension, inference.get_model(core.model))
-        try:
+        with named_on_the_wire(lambda param: convert.wire_param(param, wanted)):
             result = await inference.embed(core)
-        except InvalidRequest as error:
-            error.param = convert.wire_param(error.param, wanted)
-            raise
         record_use(request, model=core.model, inputs=len(core.inputs), tokens=int(result.tokens.sum()))
         return json_response(convert.embed_response(result, wanted.encoding_format))
 

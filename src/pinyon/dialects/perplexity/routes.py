@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, record_use
+from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, named_on_the_wire, record_use
 from pinyon.dialects.perplexity import convert
 from pinyon.dialects.perplexity.schema import EmbeddingsRequest
 from pinyon.errors import InvalidRequest, NotFound, PinyonError
@@ -27,11 +27,8 @@ def perplexity(inference: InferenceService) -> Dialect:
             # NOTE: Perplexity OpenAPI document: `model` is an enumeration, so an unknown name is a 422. A known name
             # whose weights are not here is the 404 that `inference.embed` raises.
             raise InvalidRequest(error.reason, ("model",)) from None
-        try:
+        with named_on_the_wire(lambda param: convert.wire_param(param, wanted)):
             result = await inference.embed(core)
-        except InvalidRequest as error:
-            error.param = convert.wire_param(error.param, wanted)
-            raise
         record_use(request, model=core.model, inputs=len(core.inputs), tokens=int(result.tokens.sum()))
         return json_response(convert.embed_response(result))
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Handler, Route, decode, json_response, validation_reason
+from pinyon.dialects.base import Handler, Route, decode, json_response, named_on_the_wire, validation_reason
 from pinyon.dialects.pinecone.control import convert, convert_v27
 from pinyon.dialects.pinecone.control.schema import (
     CONFIGURE_BODY,
@@ -20,10 +19,10 @@ from pinyon.dialects.pinecone.control.schema import (
     CREATE_BODY_V27,
     CREATE_FOR_MODEL_BODY,
 )
-from pinyon.dialects.pinecone.errors import ErrorAnswer, Unprocessable, control_error_answer, internal_error_answer
-from pinyon.dialects.pinecone.versions import DEFAULT, HEADER, read_version
+from pinyon.dialects.pinecone.errors import Unprocessable, control_error_answer, internal_error_answer
+from pinyon.dialects.pinecone.routes import respond, version_of, version_or_default
 from pinyon.dialects.wire import to_json
-from pinyon.errors import InvalidRequest, Param, PinyonError
+from pinyon.errors import Param, PinyonError
 from pinyon.services.index_rules import IndexChange
 from pinyon.services.indexes import IndexService
 from pinyon.state import IndexRecord
@@ -45,12 +44,12 @@ def control_routes(indexes: IndexService, host_of: Callable[[IndexRecord], str])
         return convert.index_model(record, host_of(record), version)
 
     async def list_indexes(request: Request, body: bytes) -> Response:
-        version = _version(request)
+        version = version_of(request)
         records = await indexes.list_indexes()
         return json_response(to_json({"indexes": [described(record, version) for record in records]}))
 
     async def create_index(request: Request, body: bytes) -> Response:
-        version = _version(request)
+        version = version_of(request)
         rename: Callable[[Param], Param]
         if version >= V27:
             settings = convert_v27.create_settings(_decoded(CREATE_BODY_V27, body), _new_name)
@@ -62,32 +61,32 @@ def control_routes(indexes: IndexService, host_of: Callable[[IndexRecord], str])
             def rename(param: Param) -> Param:
                 return convert.create_param(param, convert.spec_kind(call.spec))
 
-        with _named(rename):
+        with named_on_the_wire(rename):
             record = await indexes.create_index(settings)
         return json_response(to_json(described(record, version)), 201)
 
     async def create_index_for_model(request: Request, body: bytes) -> Response:
-        version = _version(request)
+        version = version_of(request)
         settings = convert.model_settings(_decoded(CREATE_FOR_MODEL_BODY, body), version)
-        with _named(convert.model_param):
+        with named_on_the_wire(convert.model_param):
             record = await indexes.create_index_for_model(settings)
         return json_response(to_json(described(record, version)), 201)
 
     async def describe_index(request: Request, body: bytes) -> Response:
-        version = _version(request)
+        version = version_of(request)
         record = await indexes.describe_index(_index_name(request))
         return json_response(to_json(described(record, version)))
 
     async def configure_index(request: Request, body: bytes) -> Response:
-        version = _version(request)
+        version = version_of(request)
         change, rename = _configuration(body, version)
-        with _named(rename):
+        with named_on_the_wire(rename):
             record = await indexes.configure_index(_index_name(request), change)
         # NOTE: 202 in the files before 2026-07, 200 in those from then on.
         return json_response(to_json(described(record, version)), 200 if version >= V27 else 202)
 
     async def delete_index(request: Request, body: bytes) -> Response:
-        _version(request)
+        version_of(request)
         await indexes.delete_index(_index_name(request))
         return Response(status_code=202)
 
@@ -119,11 +118,6 @@ def _configuration(body: bytes, version: str) -> tuple[IndexChange, Callable[[Pa
     return change, lambda param: param if kind is None else convert.create_param(param, kind)
 
 
-def _version(request: Request) -> str:
-    """Raises InvalidRequest for a header that is not a version."""
-    return read_version(request.headers.get(HEADER))
-
-
 def _index_name(request: Request) -> str:
     name: str = request.path_params.get("index_name", FOR_MODEL)
     return name
@@ -144,26 +138,8 @@ def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def _error(request: Request, error: PinyonError) -> Response:
-    try:
-        version = _version(request)
-    except InvalidRequest:
-        version = DEFAULT
-    return _response(control_error_answer(error, version))
+    return respond(control_error_answer(error, version_or_default(request)))
 
 
 def _internal_error(request: Request) -> Response:
-    return _response(internal_error_answer())
-
-
-def _response(answer: ErrorAnswer) -> Response:
-    return Response(answer.body, answer.status, answer.headers, answer.media_type)
-
-
-@contextmanager
-def _named(rename: Callable[[Param], Param]) -> Iterator[None]:
-    """Puts the wire's name for a field into what is raised inside."""
-    try:
-        yield
-    except InvalidRequest as error:
-        error.param = rename(error.param)
-        raise
+    return respond(internal_error_answer())

@@ -6,15 +6,14 @@ Every path stands under `/i/{index}`: what is asked at an index's own port or ho
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Route, decode, json_response, record_use
+from pinyon.dialects.base import Route, decode, json_response, named_on_the_wire, record_use
 from pinyon.dialects.pinecone.data import convert, convert_texts, schema
 from pinyon.dialects.pinecone.data.convert import namespace_in
 from pinyon.dialects.pinecone.data.errors import (
@@ -23,8 +22,7 @@ from pinyon.dialects.pinecone.data.errors import (
     records_answer,
     status_answer,
 )
-from pinyon.dialects.pinecone.errors import ErrorAnswer
-from pinyon.dialects.pinecone.versions import DEFAULT, HEADER, read_version
+from pinyon.dialects.pinecone.routes import respond, version_of, version_or_default
 from pinyon.errors import InvalidRequest, Param, PinyonError
 from pinyon.services.record_texts import TextDraft
 from pinyon.services.records import RecordsService
@@ -41,14 +39,14 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
 
     async def upsert(request: Request, body: bytes, index: str, version: str) -> Response:
         call = _decode(schema.UPSERT, body)
-        with _named(convert.upsert_param):
+        with named_on_the_wire(convert.upsert_param):
             done = await records.upsert(index, namespace_in(call.namespace), convert.drafts(call.vectors))
         return _written(b'{"upsertedCount":%d}' % done.count, done.sequence)
 
     async def query(request: Request, body: bytes, index: str, version: str) -> Response:
         call = _decode(schema.QUERY, body)
         namespace = namespace_in(call.namespace)
-        with _named(convert.query_param):
+        with named_on_the_wire(convert.query_param):
             found = await records.query(index, namespace, convert.query_request(call))
         return _read(convert.query_response(found, namespace), found.sequence)
 
@@ -62,7 +60,7 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
         call = _decode(schema.FETCH_BY_METADATA, body)
         namespace = namespace_in(call.namespace)
         filter = convert.fetch_filter(call, version)
-        with _named(convert.page_param):
+        with named_on_the_wire(convert.page_param):
             found = await records.fetch_where(index, namespace, filter, token=call.pagination_token, limit=call.limit)
         return _read(convert.fetch_response(found, namespace), found.sequence)
 
@@ -71,7 +69,7 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
         convert.check_names(query, ("namespace", "prefix", "limit", "paginationToken"))
         namespace = namespace_in(query.get("namespace"))
         limit, token = convert.limit_of(query), query.get("paginationToken")
-        with _named(convert.page_param):
+        with named_on_the_wire(convert.page_param):
             found = await records.list_ids(index, namespace, prefix=query.get("prefix", ""), token=token, limit=limit)
         return _read(convert.list_response(found, namespace), found.sequence)
 
@@ -79,7 +77,7 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
         call = _decode(schema.UPDATE, body)
         namespace = namespace_in(call.namespace)
         wanted = convert.update_request(call)
-        with _named(convert.update_param):
+        with named_on_the_wire(convert.update_param):
             if not isinstance(wanted, convert.UpdateWhere):
                 done = await records.update(index, namespace, wanted)
                 return _written(convert.update_response(None), done.sequence)
@@ -110,7 +108,7 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
         query = request.query_params
         convert.check_names(query, ("prefix", "limit", "paginationToken"))
         limit, token = convert.limit_of(query), query.get("paginationToken")
-        with _named(convert.page_param):
+        with named_on_the_wire(convert.page_param):
             page = await records.list_namespaces(
                 index,
                 prefix=query.get("prefix", ""),
@@ -135,7 +133,7 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
 
     async def upsert_records(request: Request, body: bytes, index: str, version: str) -> Response:
         drafts = _text_drafts(body)
-        with _named(convert_texts.upsert_param):
+        with named_on_the_wire(convert_texts.upsert_param):
             done = await records.upsert_texts(index, _path_namespace(request), drafts)
         if done.model is not None:
             record_use(request, model=done.model, inputs=done.count, tokens=done.tokens)
@@ -146,7 +144,7 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
         namespace = _path_namespace(request)
         ranker = None if call.rerank is None else records.inference.get_model(call.rerank.model)
         wanted = convert_texts.search_request(call, ranker)
-        with _named(convert_texts.search_param):
+        with named_on_the_wire(convert_texts.search_param):
             found = await records.search(index, namespace, wanted)
         if found.model is not None:
             record_use(request, model=found.model, inputs=1, tokens=found.embed_tokens or 0)
@@ -185,30 +183,19 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
 
 
 def status_error(request: Request, error: PinyonError) -> Response:
-    return _response(status_answer(error, _version_or_default(request)))
+    return respond(status_answer(error, version_or_default(request)))
 
 
 def status_internal_error(request: Request) -> Response:
-    return _response(internal_status_answer())
+    return respond(internal_status_answer())
 
 
 def records_error(request: Request, error: PinyonError) -> Response:
-    return _response(records_answer(error, _version_or_default(request)))
+    return respond(records_answer(error, version_or_default(request)))
 
 
 def records_internal_error(request: Request) -> Response:
-    return _response(internal_records_answer(_version_or_default(request)))
-
-
-def _version_or_default(request: Request) -> str:
-    try:
-        return read_version(request.headers.get(HEADER))
-    except InvalidRequest:
-        return DEFAULT
-
-
-def _response(answer: ErrorAnswer) -> Response:
-    return Response(answer.body, answer.status, answer.headers, answer.media_type)
+    return respond(internal_records_answer(version_or_default(request)))
 
 
 # --- around the handlers ---------------------------------------------------------------------------------------------
@@ -216,7 +203,7 @@ def _response(answer: ErrorAnswer) -> Response:
 
 def _at_version(handle: Versioned) -> Callable[[Request, bytes], Awaitable[Response]]:
     async def versioned(request: Request, body: bytes) -> Response:
-        version = read_version(request.headers.get(HEADER))
+        version = version_of(request)
         return await handle(request, body, request.path_params["index"], version)
 
     return versioned
@@ -256,16 +243,6 @@ def _not_finite(body: bytes) -> Param | None:
         return convert.not_finite(json.loads(body))
     except (ValueError, RecursionError):
         return None
-
-
-@contextmanager
-def _named(rename: Callable[[Param], Param]) -> Iterator[None]:
-    """Puts the wire's name for a field into what is raised inside."""
-    try:
-        yield
-    except InvalidRequest as error:
-        error.param = rename(error.param)
-        raise
 
 
 # NOTE: "x-pinecone-request-lsn" with "x-pinecone-max-indexed-lsn", and "x-pinecone-lsn-committed" with

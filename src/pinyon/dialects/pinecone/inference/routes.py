@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Handler, Route, decode, json_response, record_use
-from pinyon.dialects.pinecone.errors import ErrorAnswer, error_answer, internal_error_answer
+from pinyon.dialects.base import Dialect, Handler, Route, decode, json_response, named_on_the_wire, record_use
+from pinyon.dialects.pinecone.errors import error_answer, internal_error_answer
 from pinyon.dialects.pinecone.inference import convert
 from pinyon.dialects.pinecone.inference.schema import DOCUMENT, EMBED_BODY, RERANK_BODY, ModelInfoList, RerankBody
-from pinyon.dialects.pinecone.versions import HEADER, read_version
-from pinyon.errors import InvalidRequest, Param
+from pinyon.dialects.pinecone.routes import respond, version_of
+from pinyon.errors import InvalidRequest
 from pinyon.services.inference import InferenceService
 
 
@@ -23,7 +20,7 @@ def pinecone(inference: InferenceService) -> Dialect:
     async def embed(request: Request, body: bytes) -> Response:
         call = decode(EMBED_BODY, body)
         wanted = convert.embed_request(call, inference.get_model(call.model))
-        with _named(convert.embed_param):
+        with named_on_the_wire(convert.embed_param):
             result = await inference.embed(wanted)
         record_use(request, model=result.model, inputs=len(call.inputs), tokens=int(result.tokens.sum()))
         return json_response(convert.embed_response(result))
@@ -32,7 +29,7 @@ def pinecone(inference: InferenceService) -> Dialect:
         call = decode(RERANK_BODY, body)
         spec = inference.get_model(call.model)
         wanted = convert.rerank_request(call, _documents(call), spec)
-        with _named(lambda param: convert.rerank_param(param, convert.rank_fields(call))):
+        with named_on_the_wire(lambda param: convert.rerank_param(param, convert.rank_fields(call))):
             result = await inference.rerank(wanted)
         record_use(request, model=result.model, inputs=len(call.documents), tokens=result.tokens)
         return json_response(convert.rerank_response(result, call))
@@ -62,8 +59,8 @@ def pinecone(inference: InferenceService) -> Dialect:
             Route("GET", "/models/{model_name:path}", "get_model", _versioned(get_model)),
         ),
         read_key=_read_key,
-        error=lambda request, error: _response(error_answer(error)),
-        internal_error=lambda request: _response(internal_error_answer()),
+        error=lambda request, error: respond(error_answer(error)),
+        internal_error=lambda request: respond(internal_error_answer()),
         request_id_headers=("x-pinecone-request-id",),
     )
 
@@ -72,15 +69,11 @@ def _read_key(request: Request) -> str | None:
     return request.headers.get("api-key") or None
 
 
-def _response(answer: ErrorAnswer) -> Response:
-    return json_response(answer.body, answer.status, answer.headers)
-
-
 def _versioned(handle: Handler) -> Handler:
     """Refuses a version header that is not a version. Inference has the same shapes at all of them."""
 
     async def checked(request: Request, body: bytes) -> Response:
-        read_version(request.headers.get(HEADER))
+        version_of(request)
         return await handle(request, body)
 
     return checked
@@ -96,13 +89,3 @@ def _documents(call: RerankBody) -> list[dict[str, object]]:
             error.param = ("documents", position, *error.param)
             raise
     return documents
-
-
-@contextmanager
-def _named(rename: Callable[[Param], Param]) -> Iterator[None]:
-    """Puts the wire's name for a field into what is raised inside."""
-    try:
-        yield
-    except InvalidRequest as error:
-        error.param = rename(error.param)
-        raise
