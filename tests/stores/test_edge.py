@@ -11,7 +11,6 @@ import pytest
 
 from pinyon.errors import Unavailable
 from pinyon.filters import Eq, parse
-from pinyon.stores import points
 from pinyon.stores.base import Query, Record, Store
 from pinyon.stores.edge import EdgeStore, contents, journal, shard
 from pinyon.testing_stores import StoreContract
@@ -130,20 +129,6 @@ def test_an_engine_that_fails_closes_the_index_and_the_next_opening_has_the_writ
         again = await store.open("one")
         assert again is not index
         assert await again.list_ids("", prefix="", after=None, limit=9) == ["a", "b"]
-        await store.close()
-
-    run(scenario())
-
-
-def test_two_ids_of_one_hash_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        store, index = await opened(tmp_path, PLANE)
-        await index.upsert("", [tagged("a")])
-        with pytest.MonkeyPatch.context() as patch:
-            same = points.point_id("", "a")
-            patch.setattr(points, "point_id", lambda namespace, id: same)
-            await raises(Unavailable, index.upsert("", [tagged("b")]))
-        assert await index.list_ids("", prefix="", after=None, limit=9) == ["a"]
         await store.close()
 
     run(scenario())

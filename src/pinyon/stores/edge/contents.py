@@ -97,14 +97,11 @@ class Contents:
         for namespace, id in self.shard.names():
             names.setdefault(namespace, []).append(id)
         self.namespaces = {namespace: OrderedIds(ids) for namespace, ids in names.items()}
+        self.count = sum(map(len, self.namespaces.values()))  # of all records; namespaces may be many
         self._journal = Journal(folder, self.sequence)
         # whether any vector is too long for the engine's arithmetic, or was; see ranking.py
         self.huge = self.shard.count(HUGE) > 0
         self.unindexed = self.shard.unindexed() if self.layout.dimension is not None else 0  # points
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.namespaces.values()))
 
     def ids(self, namespace: str) -> OrderedIds:
         return self.namespaces.get(namespace) or OrderedIds()
@@ -132,21 +129,18 @@ class Contents:
         disk = os.statvfs(self.folder)
         if disk.f_bavail * disk.f_frsize < self._reserve + _GROWTH * size:
             raise Unavailable("The index cannot be written: the disk is full")
-        new = [point.id for point in batch.puts if point.payload[ID] not in self.ids(point.payload[NAMESPACE])]
-        with self.lock:
-            if new and self.shard.present(new):
-                raise Unavailable("The index cannot hold two ids whose 128-bit hashes are equal")
 
     def _name(self, batch: Batch) -> None:
         for namespace in batch.dropped:
-            self.namespaces.pop(namespace, None)
+            self.count -= len(self.namespaces.pop(namespace, ()))
         for namespace in batch.created:
             self.namespaces.setdefault(namespace, OrderedIds())
         for namespace, ids in batch.deletes:
+            known = self.ids(namespace)
             for id in ids:
-                self.ids(namespace).discard(id)
+                self.count -= known.discard(id)
         for point in batch.puts:
-            self.namespaces[point.payload[NAMESPACE]].add(point.payload[ID])
+            self.count += self.namespaces[point.payload[NAMESPACE]].add(point.payload[ID])
             self.huge = self.huge or is_marked_huge(point)
 
     def point_ids(self, namespace: str, ids: list[str]) -> list[bytes]:

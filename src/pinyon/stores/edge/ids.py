@@ -34,16 +34,16 @@ class OrderedIds:
         chunk = self._chunks[at]
         return chunk[bisect_left(chunk, id)] == id
 
-    def add(self, id: str) -> None:
-        """One that is there already stays."""
+    def add(self, id: str) -> bool:
+        """Whether it is new: one that is there already stays."""
         if not self._chunks:
             self._chunks, self._lasts, self._length = [[id]], [id], 1
-            return
+            return True
         at = min(bisect_left(self._lasts, id), len(self._chunks) - 1)
         chunk = self._chunks[at]
         place = bisect_left(chunk, id)
         if place < len(chunk) and chunk[place] == id:
-            return
+            return False
         chunk.insert(place, id)
         self._length += 1
         if len(chunk) > 2 * _CHUNK:
@@ -51,22 +51,24 @@ class OrderedIds:
             self._lasts[at : at + 1] = [chunk[_CHUNK - 1], chunk[-1]]
         else:
             self._lasts[at] = chunk[-1]
+        return True
 
-    def discard(self, id: str) -> None:
-        """One that is not there is no error."""
+    def discard(self, id: str) -> bool:
+        """Whether it was there: one that is not is no error."""
         at = bisect_left(self._lasts, id)
         if at == len(self._chunks):
-            return
+            return False
         chunk = self._chunks[at]
         place = bisect_left(chunk, id)
         if chunk[place] != id:
-            return
+            return False
         del chunk[place]
         self._length -= 1
         if chunk:
             self._lasts[at] = chunk[-1]
         else:
             del self._chunks[at], self._lasts[at]
+        return True
 
     def page(self, *, prefix: str = "", after: str | None = None, limit: int) -> list[str]:
         """At most `limit` ids that begin with `prefix`, from behind `after`."""

@@ -222,7 +222,7 @@ class EdgeIndex:
 
     def _condition(self, namespace: str, filter: Filter | None) -> Condition | None:
         """A condition on the namespace is left out where all records are in it: it costs the search as much as any."""
-        alone = all(name == namespace or not ids for name, ids in self._contents.namespaces.items())
+        alone = len(self._contents.ids(namespace)) == self._contents.count
         return within(None if alone else namespace, None if filter is None else to_condition(filter))
 
     def _found(self, namespace: str, ids: Sequence[str]) -> list[Record]:

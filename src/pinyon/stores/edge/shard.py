@@ -53,6 +53,10 @@ _FILTERED_BREADTH = 320
 # Ranges over more fields than this work too, by an exact scan: each index costs memory and writing time.
 _NUMBER_INDEXES = 128
 _SCROLL = 1_000
+# Payload indexes and ids are mapped, not read into memory: loading 100,000 points then holds the interpreter's lock for
+# 60 ms instead of 250, and takes 40 MB less. Vectors and graph stay as they are: mapped lazily they made a query 1.3
+# times as long.
+_PLACE = qdrant.Memory.Cold
 
 
 @contextmanager
@@ -84,9 +88,9 @@ class Shard:
         folder.mkdir()
         with _translated():
             engine = qdrant.EdgeShard.create(str(folder), _config(layout))
-            tenant = qdrant.KeywordIndexParams(is_tenant=True)
+            tenant = qdrant.KeywordIndexParams(is_tenant=True, memory=_PLACE)
             engine.update(qdrant.UpdateOperation.create_field_index(NAMESPACE, tenant))
-            words = qdrant.TextIndexParams(tokenizer=qdrant.TokenizerType.Whitespace, lowercase=False)
+            words = qdrant.TextIndexParams(tokenizer=qdrant.TokenizerType.Whitespace, lowercase=False, memory=_PLACE)
             engine.update(qdrant.UpdateOperation.create_field_index(TERMS, words))
             engine.flush()
         return Shard(engine, layout)
@@ -110,7 +114,7 @@ class Shard:
                 return
             for field in sorted({key for point in batch.puts for key in point.payload if key.startswith(NUMBER)}):
                 if field not in self._numbers and len(self._numbers) < _NUMBER_INDEXES:
-                    self._engine.update(operation.create_field_index(field, qdrant.FloatIndexParams()))
+                    self._engine.update(operation.create_field_index(field, qdrant.FloatIndexParams(memory=_PLACE)))
                     self._numbers.add(field)
             self._engine.update(operation.upsert_points([_to_engine(point) for point in batch.puts]))
 
@@ -119,11 +123,6 @@ class Shard:
         with _translated():
             found = self._engine.retrieve([as_uuid(id) for id in points], True, True)
         return [(point.payload[NAMESPACE], _record(point, True, True)) for point in found if point.payload]
-
-    def present(self, points: Sequence[bytes]) -> bool:
-        """Whether any of them is there."""
-        with _translated():
-            return bool(self._engine.retrieve([as_uuid(id) for id in points], False, False))
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Namespace and id of every point, in no order."""
@@ -235,13 +234,14 @@ def _config(layout: Layout, indexing_threads: int = 1) -> qdrant.EdgeConfig:
         optimizers=qdrant.EdgeOptimizersConfig(default_segment_number=1),
         max_search_threads=1,
         wal_enabled=False,
+        id_tracker_memory=_PLACE,
     )
 
 
 def _to_engine(point: Point) -> qdrant.Point:
     vectors: dict[str, Any] = {}
     if point.dense is not None:
-        vectors[DENSE] = np.frombuffer(point.dense, "<f4").tolist()
+        vectors[DENSE] = memoryview(point.dense).cast("f")  # a list of floats would cost more to make than to read
     if point.indices is not None and point.weights is not None:
         indices, weights = np.frombuffer(point.indices, "<u4"), np.frombuffer(point.weights, "<f4")
         vectors[SPARSE] = qdrant.SparseVector(indices.tolist(), weights.tolist())
