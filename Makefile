@@ -7,19 +7,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-dep
 LOCKED := $(PIP) --require-hashes --only-binary :all:
 # torch's build differs from machine to machine, so it is pinned by version and not by hash.
 TORCH := torch==2.13.0
+# The SDKs that drive the server beside those in the environment.
+SDKS := pinecone7 pinecone8 pinecone9 typescript
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test test-postgres bench oracle lock clean
+.PHONY: help install serve check test test-postgres test-crash bench oracle lock clean
 
 help:
 	@echo "make serve    set up, then answer on http://127.0.0.1:5080"
 	@echo "make install  the set-up of make serve alone"
 	@echo "make test     the whole test suite (make oracle first, to check models against sentence-transformers too)"
-	@echo "make test-postgres  the tests of the control plane's state, on PostgreSQL too"
+	@echo "make test-postgres  the tests of state, services and control plane, on PostgreSQL too"
+	@echo "make test-crash     2,000 rounds of kill -9 over the embedded store; make test has 200"
 	@echo "make check    ruff, mypy, import-linter"
-	@echo "make bench    speed, with the peers measured in the same run"
-	@echo "make lock     renew requirements/*.txt (needs uv)"
+	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed or ARGS=stores: one half)"
+	@echo "make lock     renew requirements/*.txt and package-lock.json (needs uv and npm)"
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here: install it, or say make PYTHON=python3.12"; exit 1; }
@@ -30,9 +33,18 @@ $(VENV)/.serve: requirements/build.txt requirements/serve.txt requirements/model
 	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/pinecone7.txt
+$(VENV)/.test: $(VENV)/.serve requirements/test.txt $(SDKS:%=$(VENV)/.sdk-%)
 	$(LOCKED) -r requirements/test.txt
-	rm -rf .sdk && $(LOCKED) --target .sdk/pinecone7 -r requirements/pinecone7.txt
+	@touch $@
+
+# Other versions of a vendor's SDK lie in .sdk, each in a folder of its own with all that it needs.
+$(VENV)/.sdk-pinecone%: requirements/pinecone%.txt | $(VENV)/.serve
+	rm -rf .sdk/pinecone$* && $(LOCKED) --target .sdk/pinecone$* -r $<
+	@touch $@
+
+# Node.js comes from Debian's packages, and is installed if it is missing and this is root.
+$(VENV)/.sdk-typescript: $(addprefix tests/dialects/pinecone/typescript/,package.json package-lock.json .npmrc) | $(BIN)/python
+	$(BIN)/python -m tests.dialects.pinecone.typescript
 	@touch $@
 
 $(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt
@@ -63,9 +75,18 @@ endif
 
 # PostgreSQL comes from Debian's packages, and is installed if it is missing and this is root.
 test-postgres: $(VENV)/.test
-	$(BIN)/python -m tests.state.postgres $(ARGS)
+	$(BIN)/python -m tests.state.postgres -n $(JOBS) --dist worksteal $(ARGS)
 
-bench: $(VENV)/.oracle
+test-crash: $(VENV)/.test
+	PINYON_CRASH_ROUNDS=2000 $(BIN)/pytest tests/stores/test_edge_crash.py -n $(JOBS) --dist worksteal -v -rP $(ARGS)
+
+# The stores to compare with have an environment of their own: theirs and ours would not fit into one.
+$(VENV)/.bench: requirements/bench.txt | $(BIN)/python
+	rm -rf $(VENV)/bench-peers && $(BIN)/python -m venv $(VENV)/bench-peers
+	PIP_PYTHON=$(VENV)/bench-peers/bin/python $(LOCKED) -r $<
+	@touch $@
+
+bench: $(VENV)/.oracle $(VENV)/.bench
 	$(BIN)/python -m bench $(ARGS)
 
 lock:

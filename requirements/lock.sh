@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renews the locked requirements. Needs uv. Locks carry hashes and no index's address.
+# Renews the locked requirements. Needs uv and npm. Locks carry hashes and no index's address.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lock() { uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@"; }
@@ -10,5 +10,7 @@ lock pyproject.toml --no-emit-package openvino-telemetry -o requirements/serve.t
 lock pyproject.toml --extra test --no-emit-package openvino-telemetry -c requirements/serve.txt -o requirements/test.txt
 lock pyproject.toml --extra oracle --extra bench --no-emit-package openvino-telemetry -c requirements/test.txt \
     --override <(echo "torch ; python_version < '3'") -o requirements/oracle.txt
+lock requirements/bench.in -o requirements/bench.txt
 echo "setuptools>=77" | lock - -o requirements/build.txt
-lock requirements/pinecone7.in -o requirements/pinecone7.txt
+for major in 7 8 9; do lock requirements/pinecone$major.in -o requirements/pinecone$major.txt; done
+(cd tests/dialects/pinecone/typescript && npm install --package-lock-only --no-audit --no-fund)

@@ -1,4 +1,4 @@
-"""Pinecone's own Python SDK on the control plane of a live server: 10.x in this process, 7.x in one of its own."""
+"""Pinecone's own Python SDK 10.x on the control plane of a live server. Other majors: test_pinecone_life.py."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from pinecone import AsyncPinecone, ByocSpec, Pinecone, PodSpec, ServerlessSpec
 
 from tests.dialects.pinecone.control_server import ControlServer, control_server
-from tests.dialects.pinecone.sdk7 import run_sdk_7
+from tests.grounds import GROUNDS
 
 NO_RETRIES = pinecone.RetryConfig(max_retries=0)
 AWS = ServerlessSpec(cloud="aws", region="us-east-1")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ControlServer]:
-    with control_server(tmp_path, keys=("secret",)) as made:
+@pytest.fixture(params=GROUNDS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ControlServer]:
+    with control_server(tmp_path, keys=("secret",), on=request.param) as made:
         yield made
 
 
@@ -115,70 +115,3 @@ def test_asyncio(server: ControlServer) -> None:
             assert (await client.list_indexes()).names() == []
 
     asyncio.run(use())
-
-
-SDK7_PROGRAM = """
-import json, sys
-import pinecone
-from pinecone import Pinecone, PodSpec, ServerlessSpec
-from pinecone.exceptions import ForbiddenException, NotFoundException, PineconeApiException, UnauthorizedException
-
-url = sys.argv[1]
-client = Pinecone(api_key="secret", host=url)
-aws = ServerlessSpec(cloud="aws", region="us-east-1")
-
-def failure(kind, call):
-    try:
-        call()
-    except kind as error:
-        return [error.status, json.loads(error.body)["error"]["code"]]
-    return None
-
-dense = client.create_index("notes", dimension=8, spec=aws, tags={"a": "1"}, deletion_protection="enabled")
-pods = client.create_index("pods", dimension=4, metric="euclidean", spec=PodSpec(environment="e", replicas=2))
-sparse = client.create_index("terms", metric="dotproduct", vector_type="sparse", spec=aws)
-faq = client.create_index_for_model(
-    "faq", cloud="aws", region="us-east-1", embed={"model": "all-minilm-l6-v2", "field_map": {"text": "body"}}
-)
-protected = failure(ForbiddenException, lambda: client.delete_index("notes"))
-client.configure_index("notes", deletion_protection="disabled", tags={"b": "2"})
-client.configure_index("pods", replicas=3, pod_type="p1.x2")
-seen = {
-    "version": pinecone.__version__,
-    "dense": client.describe_index("notes").to_dict(),
-    "pods": client.describe_index("pods").to_dict(),
-    "sparse": sparse.to_dict(),
-    "faq": faq.to_dict(),
-    "names": client.list_indexes().names(),
-    "protected": protected,
-    "taken": failure(PineconeApiException, lambda: client.create_index("notes", dimension=8, spec=aws)),
-    "name": failure(PineconeApiException, lambda: client.create_index("No", dimension=8, spec=aws)),
-    "gone": failure(NotFoundException, lambda: client.describe_index("nothing")),
-    "key": failure(UnauthorizedException, lambda: Pinecone(api_key="wrong", host=url).list_indexes()),
-}
-for name in seen["names"]:
-    client.delete_index(name, timeout=-1)
-seen["left"] = [client.has_index(name) for name in seen["names"]]
-print(json.dumps(seen))
-"""
-
-
-def test_sdk_7(server: ControlServer) -> None:
-    """The SDK of API version 2025-04, which reads answers by generated OpenAPI models."""
-    seen = run_sdk_7(SDK7_PROGRAM, server.url)
-    dense = seen["dense"]
-    assert (dense["dimension"], dense["metric"], dense["vector_type"]) == (8, "cosine", "dense")
-    assert (dense["tags"], dense["deletion_protection"]) == ({"a": "1", "b": "2"}, "disabled")
-    assert dense["spec"]["serverless"] == {"cloud": "aws", "region": "us-east-1"}
-    assert dense["host"].startswith("http://localhost:")
-    pod = seen["pods"]["spec"]["pod"]
-    assert (pod["replicas"], pod["pods"], pod["pod_type"]) == (3, 3, "p1.x2")
-    assert (seen["sparse"]["vector_type"], seen["sparse"].get("dimension")) == ("sparse", None)
-    assert seen["faq"]["embed"]["field_map"] == {"text": "body"}
-    assert seen["names"] == ["faq", "notes", "pods", "terms"]
-    assert seen["protected"] == [403, "FORBIDDEN"]
-    assert seen["taken"] == [409, "ALREADY_EXISTS"]
-    assert seen["name"] == [400, "INVALID_ARGUMENT"]
-    assert seen["gone"] == [404, "NOT_FOUND"]
-    assert seen["key"] == [401, "UNAUTHENTICATED"]
-    assert seen["left"] == [False] * 4

@@ -205,6 +205,8 @@ def test_search_response() -> None:
     hits = b'{"result":{"hits":[{"_id":"a","_score":0.5,"fields":{"x":"y","z":1.0}}]}'
     usage = b',"usage":{"read_units":1,"embed_total_tokens":4}'
     assert convert_texts.search_response(found, everything, "", "2026-04") == hits + usage + b"}"
+    star = schema.SEARCH.decode('{"query": {"top_k": 1}, "fields": ["*"]}')
+    assert convert_texts.search_response(found, star, "", "2026-04") == hits + usage + b"}"
     assert convert_texts.search_response(found, everything, "", "2026-07") == (
         hits + usage + b',"namespace":"__default__"}'
     )

@@ -1,4 +1,4 @@
-"""Pinecone's own Python SDKs against the data plane of a live server: 10.x here, 7.x in a process of its own."""
+"""Pinecone's own Python SDK 10.x on the data plane of a live server. Other majors: test_pinecone_life.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from pinecone import Pinecone
 
 from tests.dialects.pinecone.pinecone_data_server import RANKER, DataServer, data_server
-from tests.dialects.pinecone.sdk7 import run_sdk_7
 
 NO_RETRIES = pinecone.RetryConfig(max_retries=0)
 
@@ -189,87 +188,3 @@ def test_errors(opened: Callable[[str], Any], server: DataServer) -> None:
         pytest.raises(pinecone.UnauthorizedError, match="Unauthorized"),
     ):
         index.describe_index_stats()
-
-
-# --- 7.x -------------------------------------------------------------------------------------------------------------
-
-SDK7_PROGRAM = """
-import json, sys
-import pinecone
-from pinecone import Pinecone
-from pinecone.exceptions import PineconeApiException
-
-url = sys.argv[1]
-client = Pinecone(api_key="secret", host=url)
-index = client.Index(host=url + "/i/dense")
-count = index.upsert(vectors=[
-    {"id": "a", "values": [1.0, 0.0, 0.0], "metadata": {"genre": "drama", "year": 2019}},
-    ("b", [0.0, 1.0, 0.0], {"genre": "comedy"}),
-    ("c", [0.0, 0.0, 1.0]),
-], namespace="films").upserted_count
-found = index.query(vector=[1.0, 0.1, 0.0], top_k=2, namespace="films", include_metadata=True, include_values=True)
-filtered = index.query(vector=[1.0, 0.1, 0.0], top_k=2, namespace="films", filter={"genre": {"$in": ["comedy"]}})
-fetched = index.fetch(ids=["a"], namespace="films").vectors["a"]
-listed = [ids for ids in index.list(prefix="", namespace="films")]
-index.update(id="a", set_metadata={"year": 1999}, namespace="films")
-updated = index.fetch(ids=["a"], namespace="films").vectors["a"].metadata
-index.delete(ids=["b"], namespace="films")
-stats = index.describe_index_stats()
-names = [space.name for space in index.list_namespaces()]
-described = index.describe_namespace(namespace="films").record_count
-index.delete_namespace(namespace="films")
-empty = index.describe_index_stats().total_vector_count
-sparse = client.Index(host=url + "/i/sparse")
-sparse.upsert(vectors=[{"id": "s", "sparse_values": {"indices": [1, 5], "values": [0.5, 1.0]}}])
-sparse_found = sparse.query(sparse_vector={"indices": [5], "values": [2.0]}, top_k=1, include_values=True).matches[0]
-sparse_fetched = sparse.fetch(ids=["s"]).vectors["s"].sparse_values
-texts = client.Index(host=url + "/i/texts")
-texts.upsert_records("docs", [{"_id": "1", "body": "an apple"}, {"id": "2", "body": "a dog"}])
-hits = texts.search(namespace="docs", query={"inputs": {"text": "a dog"}, "top_k": 1}, fields=["body"])
-try:
-    index.upsert(vectors=[("a", [1.0])])
-    failure = None
-except PineconeApiException as error:
-    failure = [error.status, json.loads(error.body)]
-
-print(json.dumps({
-    "version": pinecone.__version__,
-    "count": count,
-    "found": [[m.id, list(m.values), m.metadata] for m in found.matches],
-    "filtered": [m.id for m in filtered.matches],
-    "fetched": [list(fetched.values), fetched.metadata],
-    "listed": listed,
-    "updated": updated,
-    "stats": [stats.total_vector_count, stats.dimension, stats.namespaces["films"].vector_count],
-    "names": names,
-    "described": described,
-    "empty": empty,
-    "sparse": [sparse_found.score, list(sparse_found.sparse_values.indices), list(sparse_fetched.values)],
-    "hits": [[hit["_id"], hit["fields"]] for hit in hits.result.hits],
-    "failure": failure,
-}))
-"""
-
-
-def test_sdk_7(server: DataServer) -> None:
-    """The SDK of API version 2025-04, which reads answers by generated OpenAPI models."""
-    seen = run_sdk_7(SDK7_PROGRAM, server.url)
-    status, body = seen.pop("failure")
-    assert (status, body["code"], body["details"]) == (400, 3, [])
-    assert seen == {
-        "count": 3,
-        "found": [
-            ["a", [1.0, 0.0, 0.0], {"genre": "drama", "year": 2019.0}],
-            ["b", [0.0, 1.0, 0.0], {"genre": "comedy"}],
-        ],
-        "filtered": ["b"],
-        "fetched": [[1.0, 0.0, 0.0], {"genre": "drama", "year": 2019.0}],
-        "listed": [["a", "b", "c"]],
-        "updated": {"genre": "drama", "year": 1999.0},
-        "stats": [2, 3, 2],
-        "names": ["films"],
-        "described": 2,
-        "empty": 0,
-        "sparse": [2.0, [1, 5], [0.5, 1.0]],
-        "hits": [["2", {"body": "a dog"}]],
-    }

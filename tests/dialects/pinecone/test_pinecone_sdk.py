@@ -1,4 +1,4 @@
-"""Pinecone's own Python SDK against a live server: 10.x in this process, 7.x in one of its own."""
+"""Pinecone's own Python SDK against a live server: 10.x in this process, older ones in one of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pinecone.models.inference.embed import DenseEmbedding
 from pinyon.errors import Overloaded, Unavailable
 from pinyon.testing import fake_vector
 from tests.conftest import FakeServer
-from tests.dialects.pinecone.sdk7 import run_sdk_7
+from tests.dialects.pinecone.sdk import run_python
 
 StartServer = Callable[..., FakeServer]
 
@@ -194,68 +194,12 @@ def test_asyncio(server: FakeServer) -> None:
     asyncio.run(use())
 
 
-# --- 7.x -----------------------------------------------------------------------------------------------------------
-
-SDK7_PROGRAM = """
-import json, sys
-import pinecone
-from pinecone import Pinecone
-from pinecone.exceptions import NotFoundException, PineconeApiException, UnauthorizedException
-
-url = sys.argv[1]
-client = Pinecone(api_key="secret", host=url)
-embedded = client.inference.embed("all-minilm-l6-v2", ["one", "two words"], {"input_type": "query", "truncate": "END"})
-documents = [{"id": "1", "text": "one"}, {"id": "2", "text": "two words"}]
-ranked = client.inference.rerank("all-minilm-l6-v2-rerank", "two words", documents, top_n=1)
-bare = client.inference.rerank("all-minilm-l6-v2-rerank", "one", ["one", "two words"], return_documents=False)
-sparse = client.inference.list_models(type="embed", vector_type="sparse")
-rerankers = client.inference.list_models(type="rerank")
-info = client.inference.get_model(model_name="llama-text-embed-v2")
-
-def failure(kind, call):
-    try:
-        call()
-    except kind as error:
-        return [error.status, json.loads(error.body)]
-    return None
-
-print(json.dumps({
-    "version": pinecone.__version__,
-    "embedded": [embedded.model, embedded.vector_type, [list(e.values) for e in embedded], embedded.usage.total_tokens],
-    "ranked": [[r.index, r.score, r.document.to_dict()] for r in ranked.data],
-    "units": ranked.usage.rerank_units,
-    "bare": [r.index for r in bare.data],
-    "sparse": [m.model for m in sparse.models],
-    "rerankers": [m.model for m in rerankers.models],
-    "info": info.to_dict(),
-    "key": failure(UnauthorizedException, lambda: Pinecone(api_key="wrong", host=url).inference.list_models()),
-    "model": failure(NotFoundException, lambda: client.inference.get_model(model_name="nothing")),
-    "weights": failure(
-        NotFoundException, lambda: client.inference.embed("llama-text-embed-v2", ["a"], {"input_type": "query"})
-    ),
-    "value": failure(
-        PineconeApiException, lambda: client.inference.embed("all-minilm-l6-v2", ["a"], {"truncate": "end"})
-    ),
-}))
-"""
+# --- other majors --------------------------------------------------------------------------------------------------
 
 
-def test_sdk_7(server: FakeServer) -> None:
-    """The SDK of API version 2025-04, which reads answers by generated OpenAPI models."""
-    seen = run_sdk_7(SDK7_PROGRAM, server.url)
-    model, vector_type, vectors, tokens = seen["embedded"]
-    assert (model, vector_type, tokens) == ("all-minilm-l6-v2", "dense", 3)
+@pytest.mark.parametrize("major", [7, 8, 9])
+def test_older_sdks(server: FakeServer, major: int) -> None:
+    """7 and 8 read answers by generated OpenAPI models; 7 sends 2025-04, 8 and 9 send 2025-10."""
+    seen = run_python(major, "inference", server.url)
     expected = np.stack([fake_vector("one", 384), fake_vector("two words", 384)])
-    assert np.array_equal(np.array(vectors, dtype=np.float32), expected)
-    assert seen["ranked"] == [[1, pytest.approx(1.0), {"id": "2", "text": "two words"}]]
-    assert (seen["units"], seen["bare"]) == (1, [0, 1])
-    assert seen["sparse"] == ["pinecone-sparse-english-v0"]
-    assert "cohere-rerank-3.5" in seen["rerankers"]
-    assert seen["info"]["supported_dimensions"] == [384, 512, 768, 1024, 2048]
-    assert seen["info"]["supported_metrics"] == ["cosine", "dotproduct"]
-    error = {"code": "UNAUTHENTICATED", "message": "Invalid API key"}
-    assert seen["key"] == [401, {"error": error, "status": 401}]
-    assert seen["model"][0] == seen["weights"][0] == 404
-    assert "pinyon models pull llama-text-embed-v2" in seen["weights"][1]["error"]["message"]
-    assert seen["value"][0] == 400
-    assert "'parameters.truncate'" in seen["value"][1]["error"]["message"]
+    assert np.array_equal(np.array(seen["vectors"], dtype=np.float32), expected)

@@ -119,8 +119,10 @@ def search_param(param: Param) -> Param:
 def search_response(found: SearchResult, body: SearchBody, namespace: str, version: str) -> bytes:
     """`{"result": {"hits": [{"_id", "_score", "fields"}]}, "usage"}`, at 2026-07 with `namespace`."""
     hits = []
+    # NOTE: the Python SDKs 7 and 8 ask for ["*"] unless told otherwise, and mean all of them.
+    wanted = None if body.fields is None or "*" in body.fields else body.fields
     for hit in found.hits:
-        fields = hit.fields if body.fields is None else {n: hit.fields[n] for n in body.fields if n in hit.fields}
+        fields = hit.fields if wanted is None else {n: hit.fields[n] for n in wanted if n in hit.fields}
         hits.append({"_id": hit.id, "_score": score(hit.score), "fields": fields})
     usage = {"read_units": found.read_units}
     if found.embed_tokens is not None:
