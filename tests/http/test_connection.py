@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pinyon.dialects.base import json_response
-from pinyon.http.connection import ConnectionLimits
+from pinyon.http.connection import ConnectionLimits, _Answer
 from tests.http.conftest import Lines, Start
 from tests.http.serving import EMBED, GatedEngine, chunked, eventually, request
 
@@ -369,3 +371,60 @@ def test_resets_leave_nothing_behind(live: Start) -> None:
         wire.close()
     eventually(lambda: server.connections == 0)
     eventually(lambda: not server.server.server_state.tasks)
+
+
+# --- answers
+
+
+class Written:
+    """A transport that keeps what is written to it, and says what was done in which order."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+
+    def write(self, data: bytes) -> None:
+        self.done.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def linger(self) -> None:
+        self.done.append("linger")
+
+
+def answering(written: Written, *, started: bool) -> _Answer:
+    connection: Any = SimpleNamespace(transport=written, linger=written.linger)
+    cycle: Any = SimpleNamespace(response_started=started)
+    return _Answer(connection, cycle)
+
+
+def test_head_and_body_are_one_write_and_later_parts_one_each() -> None:
+    written = Written()
+    answer = answering(written, started=True)
+    for part in (b"head", b"one", b"two"):
+        answer.write(part)
+    answer.flush()
+    assert written.done == [b"headone", b"two"]
+
+
+def test_a_head_without_a_body_is_written_at_the_end() -> None:
+    written = Written()
+    answer = answering(written, started=True)
+    answer.write(b"head")
+    assert written.done == []
+    answer.close()
+    assert written.done == [b"head", "linger"]
+
+
+def test_what_comes_before_the_head_is_not_held() -> None:
+    written = Written()
+    answering(written, started=False).write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert written.done == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+
+
+def test_head_requests_are_answered(live: Start) -> None:
+    server = live()
+    wire = server.connect()
+    for _ in range(2):
+        wire.send(b"HEAD /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert wire.answer(to_head=True).status == 200

@@ -165,8 +165,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self._part = _Part.BODY
         self._unseen = 0
-        if not self.cycle.keep_alive:
-            self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
+        self.cycle.transport = _Answer(self, self.cycle)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._unseen = 0
@@ -211,6 +210,8 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """As uvicorn's, without its keep-alive timer: the sweep is ours."""
         self.server_state.total_requests += 1
+        if (answered := self._running) is not None:
+            answered.transport.flush()  # type: ignore[attr-defined]
         if self.transport.is_closing() or self._lingering:
             return
         self.flow.resume_reading()
@@ -297,7 +298,6 @@ class Connection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             if self._part is not _Part.BODY:
                 cycle.keep_alive = False
-                cycle.transport = _Lingering(self)  # type: ignore[assignment]
                 return
             cycle.disconnected = True
             cycle.message_event.set()
@@ -320,17 +320,36 @@ class Connection(HttpToolsProtocol):
         logger.warning("refused", extra={"request_id": request_id, "status": status, "reason": phrase})
 
 
-class _Lingering:
-    """The transport that the last request of a connection is answered on."""
+class _Answer:
+    """The transport that one request is answered on. Head and body go out in one write: each is a system call, which
+    costs as much as a small request's handler. Closing it, after the last request of a connection, lingers."""
 
-    __slots__ = ("_connection", "write")
+    __slots__ = ("_connection", "_cycle", "_head", "_transport")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._connection = connection
-        self.write = connection.transport.write
+        self._cycle = cycle
+        self._transport = connection.transport
+        self._head: bytes | None = None  # None before it is written; empty once it went out
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+            return
+        # before the head: "100 Continue", which is waited for
+        self._transport.write(self._head + data if self._head else data)
+        if self._head:
+            self._head = b""
+
+    def flush(self) -> None:
+        """For an answer without a body."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
     def is_closing(self) -> bool:
-        return self._connection.transport.is_closing()
+        return self._transport.is_closing()
 
     def close(self) -> None:
+        self.flush()
         self._connection.linger()

@@ -111,6 +111,9 @@ def _word(value: object) -> str:
 
 def configure(log_format: Literal["text", "json"], level: int = logging.INFO) -> None:
     """Sends every logger of the process to stderr in one form, and what ends a thread with them."""
+    # What no line of ours shows, and takes a third of the time of one: where it was logged, and by which thread.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()

@@ -173,7 +173,7 @@ class Shard:
         if isinstance(vector, SparseVector):
             query = qdrant.Query.Nearest(_to_sparse(vector), using=SPARSE)
         else:
-            query = qdrant.Query.Nearest(vector.tolist(), using=DENSE)
+            query = qdrant.Query.Nearest(memoryview(vector), using=DENSE)  # type: ignore[arg-type]
         params = qdrant.SearchParams(
             max(_BREADTH if filter is None else _FILTERED_BREADTH, limit),
             exact or (condition is not None and self._scans(condition)),
@@ -188,6 +188,8 @@ class Shard:
         with _translated():
             hits = self._engine.search(request)
         squared = self._layout.metric is Metric.EUCLIDEAN  # the engine gives the distance itself
+        if not (with_values or with_metadata):
+            return [(hit.score * hit.score if squared else hit.score, Record((hit.payload or {})[ID])) for hit in hits]
         return [
             (hit.score * hit.score if squared else hit.score, _record(hit, with_values, with_metadata)) for hit in hits
         ]
