@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from pinyon.filters import And, Eq, Gte, Lt
 from pinyon.stores.base import Layout, Metric, Query, Record
-from pinyon.stores.edge import EdgeStore, compaction
+from pinyon.stores.edge import EdgeStore, compaction, contents
 from pinyon.testing_stores.scenario import contents as comparable
 
 from .edge_scenario import COSINE, compacted, opened, random_vectors, run, shards
@@ -119,6 +120,55 @@ def test_a_compaction_that_fails_leaves_the_index_as_it_was(tmp_path: Path, monk
 
     def refused(*_: Any) -> subprocess.Popen[bytes]:
         raise OSError(errno.ENOSPC, "full")
+
+    run(scenario())
+
+
+def test_a_copy_that_failed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: on a disk that is nearly full, it is what fills it."""
+
+    class DiesCopying(subprocess.Popen[bytes]):
+        def __init__(self, command: list[str], **named: Any) -> None:
+            copy = command[command.index("pinyon.stores.edge.compaction") + 3]
+            super().__init__([sys.executable, "-c", "import os, sys; os.mkdir(sys.argv[1])", copy], **named)
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE, compact_after=100)
+        monkeypatch.setattr(subprocess, "Popen", DiesCopying)
+        await index.upsert("", [Record(f"{n:03}", row) for n, row in enumerate(random_vectors(100, 8))])
+        await compacted(index)
+        assert index._failures == 1
+        assert len(shards(tmp_path)) == 1
+        await store.close()
+
+    run(scenario())
+
+
+def test_no_compaction_begins_without_room_for_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its child would fill the disk, and the engine is killed where a write finds no room then."""
+    begun = 0
+    start = compaction.start
+
+    def counted(*arguments: Any) -> subprocess.Popen[bytes]:
+        nonlocal begun
+        begun += 1
+        return start(*arguments)
+
+    monkeypatch.setattr(compaction, "start", counted)
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE)
+        records = [Record(f"{n:03}", row) for n, row in enumerate(random_vectors(100, 8))]
+        await index.upsert("", records)
+        await store.close()
+        for reserve, wanted in ((shutil.disk_usage(tmp_path).total, 0), (0, 1)):
+            store = EdgeStore(tmp_path, reserve=reserve, compact_after=10)
+            index = await store.open("one")  # type: ignore[assignment]
+            await index.delete("", [record.id for record in records[:20]])
+            await compacted(index)
+            assert begun == wanted
+            assert await index.namespaces() == {"": 80}
+            await store.close()
 
     run(scenario())
 

@@ -73,6 +73,11 @@ def run(old: Path, new: Path, after: int, upto: int, layout: Layout) -> None:
     sync_tree(new)
 
 
+def size_on_disk(folder: Path) -> int:
+    """Bytes, without the holes."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
+
+
 def copy_shard(old: Path, new: Path) -> None:
     """Copies a shard that nobody writes meanwhile. Most of its files are mostly holes, and stay so."""
     for folder, _, names in os.walk(old):

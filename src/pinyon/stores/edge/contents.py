@@ -4,7 +4,8 @@
     <folder>/shard-<n>-<random>  the engine's files
     <folder>/journal-<n>.log     the writes behind that one
 
-Blocking. One thread writes; the lock keeps reads from seeing half a batch, and the engine to one thread.
+Blocking. One thread writes; the lock keeps reads from seeing half a record's change, and the engine to one thread. A
+batch is applied in pieces, and reads go between them: all of a large one would make queries wait for 20 ms.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ from pinyon.stores.points import HUGE, ID, NAMESPACE, is_marked_huge, point_id
 MANIFEST = "index.json"
 _FORMAT = 1
 _SHARD = re.compile(r"shard-(\d+)-[0-9a-f]+")
-_PIECE = 64  # points that the engine takes at once: about 1 ms at 384 dimensions, in which nothing else runs
+_PIECE = 32  # points that the engine takes at once: about 1 ms at 384 dimensions, in which nothing else runs
+_TURN = 0.0001  # seconds, in which a read that waits takes the lock: it would not get it from a thread that goes on
 _PAUSE = 0.0005  # seconds between pieces of a replay, for other threads
 _ROUNDS = 2
+_COPIES = 2  # of a shard that a compaction makes: the copy, and what it builds from it
+_PAGES = 64 << 20  # bytes: the engine's files begin at 32 MB, however little is in them
 _GROWTH = 4  # what a batch may take on disk, times its size: journal, vectors, payload, payload indexes
 
 
@@ -79,6 +83,8 @@ class Contents:
         the disk has no room to fill one, the process is killed, so nothing may be written then."""
         self.folder = folder
         self.lock = threading.Lock()
+        self.waiting = 0  # short reads that wait for the lock
+        self.applying = False  # whether the shard has a part of a batch that the names do not show yet
         self.failed = False
         self._reserve = reserve
         self._manifest = _read_manifest(folder)
@@ -110,25 +116,35 @@ class Contents:
         """On disk, then seen. Raises Unavailable: nothing changed, or `failed` is set and the next opening decides."""
         self._check(batch)
         self._journal.append(batch)
-        with self.lock:
-            try:
-                for piece in batch.pieces(_PIECE):
+        try:
+            self.huge = self.huge or any(map(is_marked_huge, batch.puts))
+            for piece in batch.pieces(_PIECE):
+                with self.lock:
+                    self.applying = True
                     self.shard.apply(piece)
+                if self.waiting:
+                    time.sleep(_TURN)
+            with self.lock:
                 self._name(batch)
                 self.sequence = batch.sequence
-            except BaseException:
-                # The journal has the batch: opened again, the index has all of it.
-                self.failed = True
-                raise
+                self.applying = False
+        except BaseException:
+            # The journal has the batch: opened again, the index has all of it.
+            self.failed = True
+            raise
         self.unindexed += batch.size
 
     def _check(self, batch: Batch) -> None:
         if not batch.puts:
             return  # what deletes must go on
         size = sum(len(point.dense or b"") + len(point.indices or b"") * 2 + 1024 for point in batch.puts)
-        disk = os.statvfs(self.folder)
-        if disk.f_bavail * disk.f_frsize < self._reserve + _GROWTH * size:
+        if self._room() < _GROWTH * size:
             raise Unavailable("The index cannot be written: the disk is full")
+
+    def _room(self) -> int:
+        """Bytes on disk that may be used."""
+        disk = os.statvfs(self.folder)
+        return disk.f_bavail * disk.f_frsize - self._reserve
 
     def _name(self, batch: Batch) -> None:
         for namespace in batch.dropped:
@@ -141,7 +157,6 @@ class Contents:
                 self.count -= known.discard(id)
         for point in batch.puts:
             self.count += self.namespaces[point.payload[NAMESPACE]].add(point.payload[ID])
-            self.huge = self.huge or is_marked_huge(point)
 
     def point_ids(self, namespace: str, ids: list[str]) -> list[bytes]:
         """Of those that are there."""
@@ -153,10 +168,16 @@ class Contents:
     def begin(self) -> Copy:
         """Holds nothing but writes. Raises Unavailable, OSError."""
         old = self.folder / self._manifest.shard
+        if self._room() < _COPIES * compaction.size_on_disk(old) + _PAGES:
+            raise Unavailable("The index cannot be compacted: the disk is full")
         self._journal.rotate(self.sequence)
         held = re.fullmatch(_SHARD, old.name)
         folder = self.folder / _shard_name(int(held[1]) + 1 if held else 1)
-        child = compaction.start(old, folder, self._manifest.sequence, self.sequence, self.layout)
+        try:
+            child = compaction.start(old, folder, self._manifest.sequence, self.sequence, self.layout)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         points, self.unindexed = self.unindexed, 0
         return Copy(folder, self.sequence, list(self.namespaces), points, child)
 

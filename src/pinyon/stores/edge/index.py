@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 # Up to so many records are read on the event loop itself: a thread would hold the interpreter as long, and cost more.
 _SHORT = 200
+_PATIENCE = 0.005  # seconds that the event loop waits for a write's piece; a longer reader lets it go to a thread
 _WALKED = 1000  # ids looked through at once, where a filter matches most of them
 _READ_AT_ONCE = 500
 _PART_TO_COMPACT = 20  # compacts when one part in so many is not in the graph
@@ -200,7 +201,7 @@ class EdgeIndex:
     async def _read(self, read: Callable[[], T], records: int | None = None) -> T:
         """`records`: how many it reads at most; None: who knows."""
         lock = self._contents.lock
-        if records is not None and records <= _SHORT and lock.acquire(blocking=False):
+        if records is not None and records <= _SHORT and self._acquire():
             try:
                 self._check()
                 return read()
@@ -214,6 +215,18 @@ class EdgeIndex:
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, locked)
 
+    def _acquire(self) -> bool:
+        """Takes the lock on the event loop, waiting for no more than a piece of a write: it has the interpreter, so
+        that nothing else would run meanwhile."""
+        contents = self._contents
+        if contents.lock.acquire(blocking=False):
+            return True
+        contents.waiting += 1
+        try:
+            return contents.lock.acquire(timeout=_PATIENCE)
+        finally:
+            contents.waiting -= 1
+
     def _check(self) -> None:
         if self._closing:
             raise Unavailable("The index is closed")
@@ -222,7 +235,8 @@ class EdgeIndex:
 
     def _condition(self, namespace: str, filter: Filter | None) -> Condition | None:
         """A condition on the namespace is left out where all records are in it: it costs the search as much as any."""
-        alone = len(self._contents.ids(namespace)) == self._contents.count
+        contents = self._contents
+        alone = not contents.applying and len(contents.ids(namespace)) == contents.count
         return within(None if alone else namespace, None if filter is None else to_condition(filter))
 
     def _found(self, namespace: str, ids: Sequence[str]) -> list[Record]:
@@ -231,7 +245,8 @@ class EdgeIndex:
             return []
         found = self._contents.shard.fetch(points)
         known = self._contents.ids(namespace)
-        if len(found) != len(points) or any(there != namespace or r.id not in known for there, r in found):
+        complete = len(found) == len(points) or self._contents.applying  # what a batch deletes is named until its end
+        if not complete or any(there != namespace or r.id not in known for there, r in found):
             raise Unavailable("The index is damaged: a record is not where it was put")
         return [record for _, record in found]
 
