@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from pinyon.filters import And, Eq, Gte, Lt
 from pinyon.stores.base import Layout, Metric, Query, Record
-from pinyon.stores.edge import EdgeStore, compaction, contents
+from pinyon.stores.edge import EdgeStore, compaction
 from pinyon.testing_stores.scenario import contents as comparable
 
 from .edge_scenario import COSINE, compacted, opened, random_vectors, run, shards
