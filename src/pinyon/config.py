@@ -34,6 +34,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_held_bytes: Positive = 128 * 1024 * 1024  # of all bodies that are being answered together; past it, 429
     max_queued_tokens: Positive = 1_000_000  # over all requests that wait for one model; past it, 429
     max_connections: Positive = 4096
+    max_upsert_bytes: Positive = 2 * 1024 * 1024  # of one upsert of vectors, as they are stored
+    max_upsert_texts: Positive = 96  # records of one upsert of texts
     batch_tokens: Positive = 512  # tokens of one run of the model, padding included
     max_wait_ms: Positive = 2000  # bulk work gives way to short requests so long; then it gets half
     shutdown_seconds: Positive = 30  # what a request in flight is given after SIGTERM

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,18 +32,19 @@ from pinyon.state import (
     State,
     VectorType,
 )
-from pinyon.stores.base import Index, Layout
-from pinyon.stores.memory import MemoryStore
+from pinyon.stores.base import Index, Layout, Store
 from pinyon.testing import fake_catalogue
 from pinyon.types import Metric
+from tests.grounds import GROUNDS, ground
 from tests.services.index_settings import READS, settings, with_model
 
 
-class FailingStore(MemoryStore):
-    """Raises what the names of its calls stand for; `passing` is set when a call is to go on."""
+class FailingStore:
+    """A store that raises what the names of its calls stand for; `passing` is set when a call is to go on."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.open, self.keys, self.close = store.open, store.keys, store.close
         self.errors: dict[str, Exception] = {}
         self.began = asyncio.Event()
         self.passing = asyncio.Event()
@@ -53,7 +53,7 @@ class FailingStore(MemoryStore):
     async def create(self, key: str, layout: Layout) -> Index:
         self.began.set()
         await self.passing.wait()
-        index = await super().create(key, layout)
+        index = await self._store.create(key, layout)
         if "create" in self.errors:
             raise self.errors["create"]
         return index
@@ -61,36 +61,42 @@ class FailingStore(MemoryStore):
     async def drop(self, key: str) -> None:
         if "drop" in self.errors:
             raise self.errors["drop"]
-        await super().drop(key)
+        await self._store.drop(key)
 
 
 class Server:
     def __init__(self, state: State, store: FailingStore, folder: Path) -> None:
         self.state = state
         self.store = store
-        self.service = IndexService(state, store, fake_catalogue(folder, e5="multilingual-e5-large"))
+        self.catalogue = fake_catalogue(folder, e5="multilingual-e5-large")
+        self.service = IndexService(state, store, self.catalogue)
 
 
-@contextlib.asynccontextmanager
-async def server(folder: Path, store: FailingStore | None = None) -> AsyncIterator[Server]:
-    state = await State.open(f"sqlite:///{folder / 'state.db'}")
-    made = Server(state, store or FailingStore(), folder)
-    try:
-        yield made
-    finally:
-        await made.service.close()
-        await state.close()
+Run = Callable[[Callable[[Server], Coroutine[Any, Any, None]]], None]
 
 
-def run(folder: Path, work: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
-    async def whole() -> None:
-        async with server(folder) as made:
-            await work(made)
+@pytest.fixture(params=GROUNDS)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """Runs a test's work with a server on each ground."""
 
-    asyncio.run(whole())
+    def run(work: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
+        async def whole(store: Store, url: str) -> None:
+            state = await State.open(url)
+            made = Server(state, FailingStore(store), tmp_path)
+            try:
+                await work(made)
+            finally:
+                await made.service.close()
+                await store.close()
+                await state.close()
+
+        with ground(request.param, tmp_path) as (store, url):
+            asyncio.run(whole(store, url))
+
+    return run
 
 
-def test_created_is_ready_and_deleted_is_gone(tmp_path: Path) -> None:
+def test_created_is_ready_and_deleted_is_gone(run: Run) -> None:
     async def work(it: Server) -> None:
         record = await it.service.create_index(settings(tags={"a": "b", "c": ""}))
         assert (record.status, record.tags) == (IndexStatus.READY, {"a": "b"})
@@ -107,7 +113,7 @@ def test_created_is_ready_and_deleted_is_gone(tmp_path: Path) -> None:
         again = await it.service.create_index(settings())
         assert again.id != record.id
 
-    run(tmp_path, work)
+    run(work)
 
 
 @pytest.mark.parametrize(
@@ -124,16 +130,16 @@ def test_created_is_ready_and_deleted_is_gone(tmp_path: Path) -> None:
         (settings("x" * 45), Layout(8, Metric.COSINE)),
     ],
 )
-def test_what_may_be(tmp_path: Path, made: IndexSettings, layout: Layout) -> None:
+def test_what_may_be(run: Run, made: IndexSettings, layout: Layout) -> None:
     async def work(it: Server) -> None:
         record = await it.service.create_index(made)
         opened = await it.service.open_index(record.name)
         assert (opened.record, opened.index.layout) == (record, layout)
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_what_is_refused_is_not_remembered(tmp_path: Path) -> None:
+def test_what_is_refused_is_not_remembered(run: Run) -> None:
     async def work(it: Server) -> None:
         with pytest.raises(InvalidRequest):
             await it.service.create_index(settings("-"))
@@ -141,10 +147,10 @@ def test_what_is_refused_is_not_remembered(tmp_path: Path) -> None:
             await it.service.create_index_for_model(settings())
         assert await it.service.list_indexes() == []
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_what_is_not_here(tmp_path: Path) -> None:
+def test_what_is_not_here(run: Run) -> None:
     async def work(it: Server) -> None:
         with pytest.raises(NotFound, match="cloud: moon region: crater not found"):
             await it.service.create_index(settings(deployment=Serverless("moon", "crater")))
@@ -153,7 +159,7 @@ def test_what_is_not_here(tmp_path: Path) -> None:
         with pytest.raises(Unsupported):
             await it.service.create_index(settings(cmek_id="key"))
 
-    run(tmp_path, work)
+    run(work)
 
 
 # --- integrated embedding --------------------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ def test_what_is_not_here(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_decides_the_vectors(
-    tmp_path: Path, made: IndexSettings, kind: str, metric: str, dimension: int | None
+    run: Run, made: IndexSettings, kind: str, metric: str, dimension: int | None
 ) -> None:
     async def work(it: Server) -> None:
         record = await it.service.create_index_for_model(made)
@@ -185,18 +191,18 @@ def test_a_model_decides_the_vectors(
         )
         assert (await it.service.open_index("faq")).index.layout == Layout(dimension, Metric(metric))
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_an_unknown_model(tmp_path: Path) -> None:
+def test_an_unknown_model(run: Run) -> None:
     async def work(it: Server) -> None:
         with pytest.raises(NotFound, match="Model 'nothing' not found"):
             await it.service.create_index_for_model(with_model("nothing"))
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_a_plain_index_is_given_a_model(tmp_path: Path) -> None:
+def test_a_plain_index_is_given_a_model(run: Run) -> None:
     async def work(it: Server) -> None:
         await it.service.create_index(settings(dimension=1024))
         embed = EmbedChange("e5", {"text": "body"}, {"input_type": "query"})
@@ -221,13 +227,13 @@ def test_a_plain_index_is_given_a_model(tmp_path: Path) -> None:
             assert caught.value.param == param
         assert await it.service.describe_index("notes") == record
 
-    run(tmp_path, work)
+    run(work)
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------
 
 
-def test_tags_are_merged(tmp_path: Path) -> None:
+def test_tags_are_merged(run: Run) -> None:
     async def work(it: Server) -> None:
         await it.service.create_index(settings(tags={"a": "1", "b": "2"}))
         record = await it.service.configure_index("notes", IndexChange(tags={"b": "", "c": "3"}))
@@ -239,10 +245,10 @@ def test_tags_are_merged(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             await it.service.configure_index("nothing", IndexChange())
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_protection(tmp_path: Path) -> None:
+def test_protection(run: Run) -> None:
     async def work(it: Server) -> None:
         await it.service.create_index(settings(deletion_protection=True))
         with pytest.raises(Protected):
@@ -250,10 +256,10 @@ def test_protection(tmp_path: Path) -> None:
         await it.service.configure_index("notes", IndexChange(deletion_protection=False))
         await it.service.delete_index("notes")
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_pods_and_read_capacity(tmp_path: Path) -> None:
+def test_pods_and_read_capacity(run: Run) -> None:
     async def work(it: Server) -> None:
         await it.service.create_index(settings("pods", deployment=Pod("e")))
         record = await it.service.configure_index("pods", IndexChange(deployment=Pod, replicas=2, pod_type="p1.x2"))
@@ -277,16 +283,16 @@ def test_pods_and_read_capacity(tmp_path: Path) -> None:
                 await it.service.configure_index(name, change)
             assert caught.value.param == param
 
-    run(tmp_path, work)
+    run(work)
 
 
 # --- order -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_open_index_costs_no_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_index_costs_no_sql(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(it: Server) -> None:
         await it.service.create_index(settings())
-        other = IndexService(it.state, it.store, fake_catalogue(tmp_path))
+        other = IndexService(it.state, it.store, it.catalogue)
         opened = await other.open_index("notes")
         with monkeypatch.context() as patched:
             patched.delattr(State, "_read")
@@ -298,10 +304,10 @@ def test_an_open_index_costs_no_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         await opened.index.close()
         assert not (await other.open_index("notes")).index.closed
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_data_that_is_not_here(tmp_path: Path) -> None:
+def test_data_that_is_not_here(run: Run) -> None:
     async def work(it: Server) -> None:
         record = await it.service.create_index(settings())
         await it.store.drop(record.id)
@@ -309,12 +315,12 @@ def test_data_that_is_not_here(tmp_path: Path) -> None:
             await it.service.open_index("notes")
         await it.service.delete_index("notes")
 
-    run(tmp_path, work)
+    run(work)
 
 
 @pytest.mark.parametrize("status", [IndexStatus.INITIALIZING, IndexStatus.TERMINATING])
 @pytest.mark.parametrize("has_data", [True, False])
-def test_a_start_clears_up(tmp_path: Path, status: IndexStatus, has_data: bool) -> None:
+def test_a_start_clears_up(run: Run, status: IndexStatus, has_data: bool) -> None:
     async def work(it: Server) -> None:
         kept = await it.service.create_index(settings("kept"))
         record = await it.state.create_index(settings("left", deletion_protection=True))
@@ -323,14 +329,14 @@ def test_a_start_clears_up(tmp_path: Path, status: IndexStatus, has_data: bool) 
         if status is IndexStatus.TERMINATING:
             await it.state.change_index("left", lambda record: replace(record, deletion_protection=False))
             await it.state.terminate_index("left")
-        await IndexService(it.state, it.store, fake_catalogue(tmp_path)).start()
+        await IndexService(it.state, it.store, it.catalogue).start()
         assert await it.state.list_indexes() == [kept]
         assert await it.store.keys() == [kept.id]
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_a_store_that_cannot_create_leaves_nothing(tmp_path: Path) -> None:
+def test_a_store_that_cannot_create_leaves_nothing(run: Run) -> None:
     async def work(it: Server) -> None:
         it.store.errors["create"] = Unavailable("The disk is full")
         with pytest.raises(Unavailable, match="full"):
@@ -347,10 +353,10 @@ def test_a_store_that_cannot_create_leaves_nothing(tmp_path: Path) -> None:
         record = await it.service.create_index(settings())
         assert await it.store.keys() == [record.id]
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_a_deletion_that_failed_is_finished_by_the_next(tmp_path: Path) -> None:
+def test_a_deletion_that_failed_is_finished_by_the_next(run: Run) -> None:
     async def work(it: Server) -> None:
         await it.service.create_index(settings())
         it.store.errors["drop"] = Unavailable("The disk is broken")
@@ -361,10 +367,10 @@ def test_a_deletion_that_failed_is_finished_by_the_next(tmp_path: Path) -> None:
         await it.service.delete_index("notes")
         assert (await it.service.list_indexes(), await it.store.keys()) == ([], [])
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_of_many_creations_one_wins(tmp_path: Path) -> None:
+def test_of_many_creations_one_wins(run: Run) -> None:
     async def work(it: Server) -> None:
         done = await asyncio.gather(*(it.service.create_index(settings()) for _ in range(8)), return_exceptions=True)
         assert sorted(type(each).__name__ for each in done) == ["AlreadyExists"] * 7 + ["IndexRecord"]
@@ -372,10 +378,10 @@ def test_of_many_creations_one_wins(tmp_path: Path) -> None:
         assert sorted(type(each).__name__ for each in gone) == ["NoneType"] + ["NotFound"] * 7
         assert await it.store.keys() == []
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_a_creation_is_finished_when_its_client_goes_away(tmp_path: Path) -> None:
+def test_a_creation_is_finished_when_its_client_goes_away(run: Run) -> None:
     async def work(it: Server) -> None:
         it.store.passing.clear()
         creating = asyncio.create_task(it.service.create_index(settings()))
@@ -389,10 +395,10 @@ def test_a_creation_is_finished_when_its_client_goes_away(tmp_path: Path) -> Non
         opened = await opening
         assert opened.record.status is IndexStatus.READY
 
-    run(tmp_path, work)
+    run(work)
 
 
-def test_closing_waits_for_what_has_begun(tmp_path: Path) -> None:
+def test_closing_waits_for_what_has_begun(run: Run) -> None:
     async def work(it: Server) -> None:
         it.store.passing.clear()
         creating = asyncio.create_task(it.service.create_index(settings()))
@@ -405,7 +411,7 @@ def test_closing_waits_for_what_has_begun(tmp_path: Path) -> None:
         record: IndexRecord = await creating
         assert record.status is IndexStatus.READY
 
-    run(tmp_path, work)
+    run(work)
 
 
 class Doors:
@@ -425,17 +431,17 @@ class Doors:
         self.open_at.pop(record.name, None)
 
 
-def test_addresses_are_opened_before_an_index_is_ready(tmp_path: Path) -> None:
+def test_addresses_are_opened_before_an_index_is_ready(run: Run) -> None:
     async def work(it: Server) -> None:
         doors = Doors(it.state)
-        service = IndexService(it.state, it.store, fake_catalogue(tmp_path), doors)
+        service = IndexService(it.state, it.store, it.catalogue, doors)
         record = await service.create_index(settings())
         assert doors.open_at == {"notes": record.port}
         assert await service.describe_index("notes") == record
         again = Doors(it.state)
-        await IndexService(it.state, it.store, fake_catalogue(tmp_path), again).start()
+        await IndexService(it.state, it.store, it.catalogue, again).start()
         assert again.open_at.keys() == {"notes"}
         await service.delete_index("notes")
         assert doors.open_at == {}
 
-    run(tmp_path, work)
+    run(work)

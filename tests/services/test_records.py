@@ -1,9 +1,9 @@
-"""RecordsService over the store in memory: what it lets through, what it refuses, and what it makes of an answer."""
+"""RecordsService over each store: what it lets through, what it refuses, and what it makes of an answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +21,10 @@ from pinyon.services.record_checks import Draft, check_dense
 from pinyon.services.record_texts import Rerank, Search, TextDraft, has_terms
 from pinyon.services.records import RecordsService, VectorQuery
 from pinyon.state.records import Embed, IndexRecord, IndexStatus, Serverless, VectorType
-from pinyon.stores.base import Layout, Record, SparseVector
-from pinyon.stores.memory import MemoryStore
+from pinyon.stores.base import Layout, Record, SparseVector, Store
 from pinyon.testing import FakeEngine, fake_catalogue, fake_vector
 from pinyon.types import Metric, Truncate
+from tests.grounds import STORES, make_store
 
 RANKER = "all-minilm-l6-v2-rerank"
 
@@ -32,9 +32,9 @@ RANKER = "all-minilm-l6-v2-rerank"
 class OneIndex:
     """The control plane's stand-in: the index "i", whatever its record says."""
 
-    def __init__(self, record: IndexRecord) -> None:
+    def __init__(self, record: IndexRecord, store: Store) -> None:
         self.record = record
-        self.store = MemoryStore()
+        self.store = store
 
     async def open_index(self, name: str) -> OpenIndex:
         if name != "i":
@@ -47,9 +47,10 @@ class OneIndex:
 Make = Callable[..., RecordsService]
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
+@pytest.fixture(params=STORES)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """`make(metric=Metric.DOTPRODUCT)`: a service whose index "i" has 2 dimensions, unless it is said otherwise."""
+    stores: list[Store] = []
 
     def made(engine: FakeEngine | None = None, **changes: Any) -> RecordsService:
         record = IndexRecord(
@@ -65,9 +66,12 @@ def make(tmp_path: Path) -> Make:
             version=1,
         )
         inference = InferenceService(fake_catalogue(tmp_path), engine or FakeEngine())
-        return RecordsService(OneIndex(replace(record, **changes)), inference)
+        stores.append(make_store(request.param, tmp_path / str(len(stores))))
+        return RecordsService(OneIndex(replace(record, **changes), stores[-1]), inference)
 
-    return made
+    yield made
+    for store in stores:
+        asyncio.run(store.close())
 
 
 def floats(*values: float) -> Any:
@@ -342,7 +346,8 @@ def test_reranking(make: Make) -> None:
         with pytest.raises(NotFound):
             await service.search("i", "", Search(3, text="x", rerank=Rerank("nothing", ["body"])))
         many = [TextDraft(f"{n}", {"body": f"text {n}"}) for n in range(101)]
-        await service.upsert_texts("i", "", many)
+        for part in (many[:96], many[96:]):
+            await service.upsert_texts("i", "", part)
         with pytest.raises(InvalidRequest) as caught:
             await service.search("i", "", Search(101, text="x", rerank=rerank))
         assert caught.value.param == ("top_k",)

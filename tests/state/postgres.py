@@ -1,4 +1,5 @@
-"""Starts PostgreSQL from Debian's packages on a cluster of its own, and runs `tests/state` against it too.
+"""Starts PostgreSQL from Debian's packages on a cluster of its own, and runs against it too whatever needs a database:
+the tests of the state, of the services and of the control plane. tests/grounds.py says how.
 
     python -m tests.state.postgres [pytest arguments]
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 DEBIAN = Path("/usr/lib/postgresql")
+TESTS = ["tests/state", "tests/services", *Path().glob("tests/dialects/pinecone/test_pinecone_control_*.py")]
 ACCOUNT = "postgres"  # Debian's; PostgreSQL does not run as root
 
 
@@ -76,7 +78,7 @@ def main() -> int:
     # Not below TMPDIR: a socket's path may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="pinyon-postgres-", dir="/tmp") as folder, running(Path(folder)) as url:
         arguments = sys.argv[1:] or ["-q"]
-        command = [sys.executable, "-m", "pytest", "tests/state", *arguments]
+        command = [sys.executable, "-m", "pytest", *map(str, TESTS), *arguments]
         return subprocess.run(command, env=os.environ | {"PINYON_TEST_POSTGRES": url}).returncode
 
 

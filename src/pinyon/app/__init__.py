@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from itertools import takewhile
 
 import msgspec
 import uvloop
@@ -35,11 +37,14 @@ from pinyon.http.auth import KeyRing
 from pinyon.http.endpoint import Endpoint, Surroundings, Verb
 from pinyon.http.limits import BodyBudget
 from pinyon.http.metrics import Metrics
+from pinyon.http.paths import Paths
 from pinyon.http.ports import Ports
 from pinyon.http.server import listen, serve, url_of
 from pinyon.services.inference import InferenceService
 
 logger = logging.getLogger("pinyon.app")
+
+_TURN = 0.001  # seconds
 
 
 def dialects(inference: InferenceService, index_routes: tuple[base.Route, ...] = ()) -> tuple[Dialect, ...]:
@@ -59,7 +64,7 @@ def asgi(
     max_held_bytes: int = 1 << 30,
     is_ready: Callable[[], bool],
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """The application: every dialect at the root and under its prefix, and the server's own pages."""
     around = Surroundings(KeyRing(keys), metrics, max_body_bytes, BodyBudget(max(max_held_bytes, max_body_bytes)))
     # path -> method -> who answers it
@@ -70,16 +75,16 @@ def asgi(
             verb = Verb(dialect, route.verb, route.handle, error, internal_error)
             for path in (route.path, dialect.prefix + route.path):
                 table[path][route.method].append((dialect, verb))
-    routes: list[BaseRoute] = [
-        Route(path, _Methods({method: _endpoint(around, verbs) for method, verbs in methods.items()}, around, spoken))
-        # Paths without a pattern first: they are compared in this order, and the busiest ones are among them.
-        for path, methods in sorted(table.items(), key=lambda item: "{" in item[0])
-    ]
+    answering = {
+        path: _Methods({method: _endpoint(around, verbs) for method, verbs in methods.items()}, around, spoken)
+        for path, methods in table.items()
+    }
+    routes: list[BaseRoute] = [Route(path, methods) for path, methods in answering.items()]
     routes += _own_pages(metrics, is_ready)
     app = Starlette(routes=routes, lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = _NoRoute(around, spoken)
-    return app
+    return Paths(answering, app)
 
 
 def _endpoint(around: Surroundings, candidates: list[tuple[Dialect, Verb]]) -> Endpoint:
@@ -128,7 +133,7 @@ class _Methods:
 
 
 class _NoRoute:
-    """Any other path: not found, in the words of the vendor whose corner of the server it is in."""
+    """Any other path: not found, in the words of the vendor, and of its routes, whose corner of the server it is in."""
 
     def __init__(self, around: Surroundings, spoken: Sequence[Dialect]) -> None:
         self._around = around
@@ -136,7 +141,7 @@ class _NoRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def refuse(request: Request, body: bytes) -> Response:
-            path = request.url.path
+            path = request.scope["path"]
             raise NotFound(f"There is nothing at {path!r}", kind="path", name=path)
 
         await Endpoint(self._around, _refusal(scope["path"], self._spoken, "not_found", refuse))(scope, receive, send)
@@ -144,7 +149,21 @@ class _NoRoute:
 
 def _refusal(path: str, spoken: Sequence[Dialect], name: str, refuse: Handler) -> Verb:
     dialect = _whose(path, spoken)
-    return Verb(dialect, name, refuse, dialect.error, dialect.internal_error)
+    own = path.removeprefix(dialect.prefix)
+    # In the way of the route that is most like the path.
+    near = max(dialect.routes, key=lambda route: _likeness(own, route.path))
+    is_near = _likeness(own, near.path)[0] > 0
+    error = (near.error if is_near else None) or dialect.error
+    internal_error = (near.internal_error if is_near else None) or dialect.internal_error
+    return Verb(dialect, name, refuse, error, internal_error)
+
+
+def _likeness(path: str, pattern: str) -> tuple[int, int]:
+    """With how many of the pattern's parts the path begins, and, less than 0, how many the pattern has."""
+    parts = pattern.split("/")[1:]
+    pairs = zip(path.split("/")[1:], parts, strict=False)
+    shared = takewhile(lambda pair: pair[1].startswith("{") or pair[0] == pair[1], pairs)
+    return len(list(shared)), -len(parts)
 
 
 def _whose(path: str, spoken: Sequence[Dialect]) -> Dialect:
@@ -256,6 +275,8 @@ async def build(config: Config, main_port: int) -> Ports:
 def run(config: Config) -> None:
     """Answers on the configured address until SIGINT or SIGTERM. Raises ConfigError, Unavailable, and OSError if it
     cannot listen."""
+    # A thread that works, as one that applies a write does, would else keep the event loop waiting for 5 ms a turn.
+    sys.setswitchinterval(_TURN)
     listener = listen(config.host, config.port)
     try:
         uvloop.run(_run(config, listener))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pinyon.catalog import Catalogue
 from pinyon.config import Config
@@ -18,9 +19,11 @@ from pinyon.http.server import is_loopback
 from pinyon.services.indexes import IndexService
 from pinyon.services.inference import InferenceService
 from pinyon.services.records import RecordsService
-from pinyon.state import IndexRecord, State
+from pinyon.state import IndexRecord
 from pinyon.stores.base import Store
-from pinyon.stores.edge import EdgeStore
+
+if TYPE_CHECKING:
+    from pinyon.state import State
 
 logger = logging.getLogger("pinyon.indexes")
 
@@ -101,6 +104,10 @@ async def open_indexes(
 
     Raises ConfigError, and Unavailable if another process has them or the folder cannot be written.
     """
+    # Not above: a server without indexes starts in two thirds of the time without SQLAlchemy and the store's engine.
+    from pinyon.state import State
+    from pinyon.stores.edge import EdgeStore
+
     state = await State.open(config.state, ports=config.index_port_range if config.index_hosts == "ports" else range(0))
     store = EdgeStore(config.data_path / "indexes")
     try:
@@ -113,6 +120,6 @@ async def open_indexes(
         await store.close()
         await state.close()
         raise
-    records = RecordsService(service, inference)
+    records = RecordsService(service, inference, state, config.limits)
     routes = (*control_routes(service, host_of(config, main_port)), *data_routes(records))
     return Indexes(routes, service, state, store)

@@ -23,6 +23,8 @@ MAX_TAG_KEY = 80
 MAX_TAG_VALUE = 120
 MAX_SCHEMA_FIELDS = 50
 MAX_FIELD_NAME_BYTES = 64
+MAX_COUNT = 2**31 - 1  # of replicas, shards, pods: clients read 32 bits
+MAX_PLACE = 100  # characters of a region or an environment
 CLOUDS = ("aws", "azure", "gcp")
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
@@ -102,16 +104,26 @@ def _checked_deployment(deployment: Deployment) -> Deployment:
     match deployment:
         case Serverless(cloud, region):
             # A region is any name: they all run here. An empty one is a mistake, and so is a cloud that nobody has.
-            if cloud not in CLOUDS or not region.strip():
-                raise NotFound(f"Resource cloud: {cloud} region: {region} not found.", "cloud", cloud)
-        case Byoc(environment) | Pod(environment) if not environment.strip():
-            raise InvalidRequest("must not be empty", ("deployment", "environment"))
-    if isinstance(deployment, Pod):
-        for part in ("replicas", "shards"):
-            if getattr(deployment, part) < 1:
-                raise InvalidRequest("must be 1 or more", ("deployment", part))
-        return replace(deployment, pod_type=checked_pod_type(deployment.pod_type))
-    return deployment
+            if cloud not in CLOUDS or not _is_place(region):
+                place = f"cloud: {cloud[:MAX_PLACE]} region: {region[:MAX_PLACE]}"
+                raise NotFound(f"Resource {place} not found.", "cloud", cloud)
+        case Byoc(environment) | Pod(environment) if not _is_place(environment):
+            raise InvalidRequest(f"must have 1 to {MAX_PLACE} printable characters", ("deployment", "environment"))
+    return checked_pods(deployment) if isinstance(deployment, Pod) else deployment
+
+
+def _is_place(name: str) -> bool:
+    return bool(name.strip()) and name.isprintable() and len(name) <= MAX_PLACE
+
+
+def checked_pods(pod: Pod) -> Pod:
+    """The type with its size. Raises InvalidRequest."""
+    for part, count in (("replicas", pod.replicas), ("shards", pod.shards)):
+        if not 1 <= count <= MAX_COUNT:
+            raise InvalidRequest(f"must be between 1 and {MAX_COUNT}", ("deployment", part))
+    if pod.pods > MAX_COUNT:
+        raise InvalidRequest(f"must not make more than {MAX_COUNT} pods with the shards", ("deployment", "replicas"))
+    return replace(pod, pod_type=checked_pod_type(pod.pod_type))
 
 
 def checked_pod_type(pod_type: str) -> str:
@@ -136,10 +148,9 @@ def check_read_capacity(capacity: Dedicated | None, deployment: Deployment) -> N
     if capacity.scaling != "Manual":
         raise InvalidRequest("must be 'Manual'", ("read_capacity", "scaling"))
     assert capacity.replicas is not None and capacity.shards is not None
-    if capacity.replicas < 0:
-        raise InvalidRequest("must be 0 or more", ("read_capacity", "replicas"))
-    if capacity.shards < 1:
-        raise InvalidRequest("must be 1 or more", ("read_capacity", "shards"))
+    for part, least, count in (("replicas", 0, capacity.replicas), ("shards", 1, capacity.shards)):
+        if not least <= count <= MAX_COUNT:
+            raise InvalidRequest(f"must be between {least} and {MAX_COUNT}", ("read_capacity", part))
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:

@@ -10,15 +10,18 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from pinyon.catalog import Catalogue
 from pinyon.errors import AlreadyExists, InvalidRequest, NotFound, Protected, Unavailable
 from pinyon.services import index_rules
 from pinyon.services.index_rules import IndexChange, OnDemand
-from pinyon.state import Dedicated, IndexRecord, IndexSettings, IndexStatus, Pod, State, VectorType
+from pinyon.state import Dedicated, IndexRecord, IndexSettings, IndexStatus, Pod, VectorType
 from pinyon.stores.base import Index, Store
+
+if TYPE_CHECKING:
+    from pinyon.state import State
 
 logger = logging.getLogger("pinyon.indexes")
 
@@ -248,12 +251,10 @@ def _changed_pod(record: IndexRecord, change: IndexChange) -> Pod:
     if not isinstance(pod, Pod):
         raise InvalidRequest("does not fit the index, which has no pods", ("deployment",))
     if change.replicas is not None:
-        if change.replicas < 1:
-            raise InvalidRequest("must be 1 or more", ("deployment", "replicas"))
         pod = replace(pod, replicas=change.replicas)
     if change.pod_type is not None:
-        pod = replace(pod, pod_type=index_rules.checked_pod_type(change.pod_type))
-    return pod
+        pod = replace(pod, pod_type=change.pod_type)
+    return index_rules.checked_pods(pod)
 
 
 def _changed_capacity(record: IndexRecord, wanted: OnDemand | Dedicated) -> Dedicated | None:

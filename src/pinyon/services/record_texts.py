@@ -90,12 +90,13 @@ def _field(embed: Embed) -> str:
 
 
 async def embedded(
-    drafts: Sequence[TextDraft], record: IndexRecord, inference: InferenceService
+    drafts: Sequence[TextDraft], record: IndexRecord, inference: InferenceService, max_texts: int
 ) -> tuple[list[Draft], int]:
     """Records with the vectors of their texts, and how many tokens those had."""
     embed = model_of(record, ())
-    if not 1 <= len(drafts) <= MAX_RECORDS:
-        raise InvalidRequest(f"must hold 1 to {MAX_RECORDS} records, and holds {len(drafts)}", ("records",))
+    highest = min(max_texts, MAX_RECORDS)
+    if not 1 <= len(drafts) <= highest:
+        raise InvalidRequest(f"must hold 1 to {highest} records, and holds {len(drafts)}", ("records",))
     name = _field(embed)
     texts = []
     for position, draft in enumerate(drafts):

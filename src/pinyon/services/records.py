@@ -9,27 +9,31 @@ for each 10 records begun; a listing is 1.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pinyon.config import Limits
 from pinyon.errors import AlreadyExists, InvalidRequest, NotFound
 from pinyon.filters import Filter
 from pinyon.services import record_checks as checks
 from pinyon.services import record_texts as texts
 from pinyon.services.indexes import OpenIndex
 from pinyon.services.inference import InferenceService
+from pinyon.services.namespace_schemas import MemorySchemas, NamespaceSchemas
 from pinyon.services.paging import make_token, read_token
 from pinyon.services.record_checks import Draft
 from pinyon.services.record_texts import Hit, Search, SearchResult, TextDraft
-from pinyon.state.records import IndexRecord, Pod
-from pinyon.stores.base import Change, Index, Match, Query, Record, SparseVector
+from pinyon.state.records import IndexRecord, Pod, Schema
+from pinyon.stores.base import Change, Index, Match, Metadata, Query, Record, SparseVector
 from pinyon.types import FloatArray, Metric
 
 MAX_LIST = 100  # ids or namespaces a page
 MAX_FETCH = 10_000  # records a page of fetch_by_metadata
 DEFAULT_PAGE = 100
 RECORDS_PER_READ_UNIT = 10
+CHECKED_AT_ONCE = 1_000  # records that an update by filter looks at
 
 
 class Indexes(Protocol):
@@ -98,12 +102,13 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """`size_bytes`: of its dense vectors alone, 4 bytes a value."""
+    """`size_bytes`: of its dense vectors alone, 4 bytes a value. `schema`: its own, or else the index's."""
 
     name: str
     records: int
     size_bytes: int
     sequence: int
+    schema: Schema = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +128,23 @@ class RecordsService:
 
     indexes: Indexes
     inference: InferenceService
+    schemas: NamespaceSchemas = field(default_factory=MemorySchemas)
+    limits: Limits = field(default_factory=Limits)
+    # Namespaces are made and deleted one at a time: whether one is there must stay true until it is changed.
+    _naming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
     async def upsert(self, index: str, namespace: str, drafts: Sequence[Draft]) -> Written:
         """All of them or, where one is refused, none."""
         opened = await self._open(index, namespace)
-        records = checks.checked_records(drafts, opened.record)
+        records = checks.checked_records(drafts, opened.record, self.limits.max_upsert_bytes)
         return Written(await opened.index.upsert(namespace, records), len(records))
 
     async def upsert_texts(self, index: str, namespace: str, drafts: Sequence[TextDraft]) -> Written:
         """Embeds each record's text with the index's own model. All of them or none."""
         opened = await self._open(index, namespace)
-        embedded, tokens = await texts.embedded(drafts, opened.record, self.inference)
+        embedded, tokens = await texts.embedded(drafts, opened.record, self.inference, self.limits.max_upsert_texts)
         records = checks.checked_records(embedded, opened.record)
         model = texts.model_of(opened.record).model
         return Written(await opened.index.upsert(namespace, records), len(records), model, tokens)
@@ -159,12 +168,14 @@ class RecordsService:
     ) -> Written:
         """Merges metadata into every record that matches, or with `dry_run` only counts them.
 
-        The size of what each record has then is not checked: only what is merged is.
+        None of them if one would have too much then. What is written to them between the check and the change is not
+        seen by it.
         """
         opened = await self._open(index, namespace)
         checked = checks.checked_metadata(metadata, ("metadata",))
         if dry_run or not checked:
             return Written(opened.index.sequence, await opened.index.count_where(namespace, filter))
+        await _check_merged(opened.index, namespace, filter, checked)
         sequence, matched = await opened.index.update_where(namespace, filter, checked)
         return Written(sequence, matched)
 
@@ -244,28 +255,38 @@ class RecordsService:
         rest = [name for name in wanted if after is None or name > after]
         page = rest[:limit]
         more = make_token(page[-1], limit) if len(rest) > limit else None
-        found = [_namespace(name, counts[name], opened.record, sequence) for name in page]
+        schemas = await self.schemas.namespace_schemas(opened.record.id)
+        found = [_namespace(name, counts[name], opened.record, sequence, schemas.get(name)) for name in page]
         return Namespaces(found, len(wanted), sequence, more)
 
-    async def create_namespace(self, index: str, name: str) -> Namespace:
+    async def create_namespace(self, index: str, name: str, schema: Schema | None = None) -> Namespace:
         """Raises AlreadyExists."""
         opened = await self.indexes.open_index(index)
         checks.check_id(name, ("name",))  # the same rule as for ids
-        if name in await opened.index.namespaces():
-            raise AlreadyExists(f"Namespace {name!r} already exists")
-        return _namespace(name, 0, opened.record, await opened.index.create_namespace(name))
+        checks.check_schema(schema)
+        async with self._naming:
+            if name in await opened.index.namespaces():
+                raise AlreadyExists(f"Namespace {name!r} already exists")
+            # First, so that a namespace that is there has its schema, whatever a crash leaves.
+            await self.schemas.set_namespace_schema(opened.record.id, name, schema)
+            return _namespace(name, 0, opened.record, await opened.index.create_namespace(name), schema)
 
     async def describe_namespace(self, index: str, name: str) -> Namespace:
         """Raises NotFound. The default namespace is always there."""
         opened = await self._open(index, name)
         sequence = opened.index.sequence
-        return _namespace(name, await _count(opened.index, name), opened.record, sequence)
+        count = await _count(opened.index, name)
+        schema = (await self.schemas.namespace_schemas(opened.record.id)).get(name)
+        return _namespace(name, count, opened.record, sequence, schema)
 
     async def delete_namespace(self, index: str, name: str) -> Written:
         """With all its records. Raises NotFound. The default namespace is always there."""
         opened = await self._open(index, name)
-        await _count(opened.index, name)
-        return Written(await opened.index.delete_namespace(name))
+        async with self._naming:
+            await _count(opened.index, name)
+            # First, so that a new namespace of this name never has it.
+            await self.schemas.set_namespace_schema(opened.record.id, name, None)
+            return Written(await opened.index.delete_namespace(name))
 
     # --- search ------------------------------------------------------------------------------------------------------
 
@@ -307,7 +328,7 @@ class RecordsService:
 
 async def _query(opened: OpenIndex, namespace: str, query: VectorQuery) -> list[Match]:
     values, sparse = query.values, query.sparse
-    if values is not None and values.size == 0 and sparse is not None:
+    if values is not None and values.size == 0 and (sparse is not None or query.id is not None):
         values = None
     if query.id is not None:
         if values is not None or sparse is not None:
@@ -339,8 +360,20 @@ async def _count(index: Index, namespace: str) -> int:
     return counts.get(namespace, 0)
 
 
-def _namespace(name: str, count: int, record: IndexRecord, sequence: int) -> Namespace:
-    return Namespace(name, count, count * 4 * (record.dimension or 0), sequence)
+def _namespace(name: str, count: int, record: IndexRecord, sequence: int, schema: Schema | None) -> Namespace:
+    return Namespace(name, count, count * 4 * (record.dimension or 0), sequence, schema or record.schema)
+
+
+async def _check_merged(index: Index, namespace: str, filter: Filter, metadata: Metadata) -> None:
+    """Raises InvalidRequest if a record that matches would have too much metadata."""
+    after = None
+    while True:
+        found = await index.fetch_where(namespace, filter, after=after, limit=CHECKED_AT_ONCE)
+        for record in found:
+            checks.check_metadata_size({**record.metadata, **metadata}, ("metadata",))
+        if len(found) < CHECKED_AT_ONCE:
+            return
+        after = found[-1].id
 
 
 def _fetch_units(count: int) -> int:

@@ -1,9 +1,14 @@
-"""What the control plane remembers: indexes, and the ports they answer at. SQLite by default, PostgreSQL by URL.
+"""What the control plane remembers: indexes, the ports they answer at, and what their namespaces declare. SQLite by
+default, PostgreSQL by URL.
 
 `records` says what is remembered, `State` is how to get at it. The only place that imports SQLAlchemy; what SQLAlchemy
 raises ends here, as the errors of `pinyon.errors`. Knows no vendor's shape, and checks only what the database must
 guarantee: whether a name is well formed or a model exists is the services' to say.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from pinyon.state.records import (
     Byoc,
@@ -14,10 +19,13 @@ from pinyon.state.records import (
     IndexSettings,
     IndexStatus,
     Pod,
+    Schema,
     Serverless,
     VectorType,
 )
-from pinyon.state.state import State
+
+if TYPE_CHECKING:
+    from pinyon.state.state import State
 
 __all__ = [
     "Byoc",
@@ -28,7 +36,17 @@ __all__ = [
     "IndexSettings",
     "IndexStatus",
     "Pod",
+    "Schema",
     "Serverless",
     "State",
     "VectorType",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """SQLAlchemy takes as long to import as all the rest of the server: whoever opens no State goes without it."""
+    if name == "State":
+        from pinyon.state.state import State
+
+        return State
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

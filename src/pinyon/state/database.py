@@ -7,6 +7,7 @@ anyway (BEGIN IMMEDIATE), on PostgreSQL each takes the same advisory lock. So a 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +90,7 @@ class Database:
         if revision == HEAD:
             return
         # Alembic is only imported by whoever needs it: it takes as long as all the rest of this package.
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its own plugins
         from pinyon.state import migrations
 
         if revision is not None and revision not in migrations.revisions():

@@ -27,6 +27,10 @@ class IndexStatus(StrEnum):
     TERMINATING = "terminating"  # its store is being dropped; changes no more
 
 
+# Metadata fields that are declared: name -> `{"filterable": True}`.
+Schema = Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Serverless:
     """Where a managed index pretends to run. They all run here."""
@@ -92,7 +96,7 @@ class IndexSettings:
     read_capacity: Dedicated | None = None  # None: on demand
     tags: Mapping[str, str] = field(default_factory=dict)
     deletion_protection: bool = False
-    schema: Mapping[str, Any] = field(default_factory=dict)  # metadata field -> its declaration
+    schema: Schema = field(default_factory=dict)  # of namespaces that have none of their own
     embed: Embed | None = None
     source_collection: str | None = None  # its name; the collection itself may be gone
     source_backup_id: str | None = None  # likewise

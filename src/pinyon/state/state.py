@@ -10,9 +10,9 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from pinyon.errors import Unavailable
-from pinyon.state import indexes
+from pinyon.state import indexes, namespaces
 from pinyon.state.database import Database
-from pinyon.state.records import IndexRecord, IndexSettings
+from pinyon.state.records import IndexRecord, IndexSettings, Schema
 
 _T = TypeVar("_T")
 
@@ -111,6 +111,14 @@ class State:
         """The second half: forgets the index, which frees its name and port. Also for an index that never became ready,
         protected or not. Raises NotFound; FailedPrecondition if it is READY."""
         await self._write(lambda connection: indexes.delete(connection, id, self._clock()))
+
+    async def namespace_schemas(self, index_id: str) -> dict[str, Schema]:
+        """What the index's namespaces declare, by their names; those that declare nothing are left out."""
+        return await self._read(lambda connection: namespaces.schemas(connection, index_id))
+
+    async def set_namespace_schema(self, index_id: str, namespace: str, schema: Schema | None) -> None:
+        """None: it declares nothing. A schema goes with its index. Raises NotFound if that is gone."""
+        await self._write(lambda connection: namespaces.set_schema(connection, index_id, namespace, schema))
 
     async def _read(self, work: Callable[[sa.Connection], _T]) -> _T:
         self._must_be_open()

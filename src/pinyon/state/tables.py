@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 # What `migrations` ends at. It stands here so that opening a database that is up to date does not import Alembic.
-HEAD = "0001"
+HEAD = "0002"
 # NOTE: not Alembic's own name for it: a PostgreSQL database may be shared with another program that uses Alembic.
 VERSION_TABLE = "pinyon_revision"
 
@@ -69,6 +69,15 @@ indexes = sa.Table(
     sa.Column("port", sa.Integer, unique=True),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
+)
+
+# Namespaces are the store's; here is what it does not know of them. One that declares nothing has no row.
+namespace_schemas = sa.Table(
+    "namespace_schemas",
+    metadata,
+    sa.Column("index_id", sa.String, sa.ForeignKey("indexes.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("namespace", sa.String, primary_key=True),
+    sa.Column("schema", _OPEN, nullable=False),
 )
 
 # Ports that belonged to an index and belong to none now.

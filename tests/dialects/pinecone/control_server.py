@@ -1,4 +1,4 @@
-"""A live control plane for tests: MemoryStore and SQLite."""
+"""A live control plane for tests."""
 
 from __future__ import annotations
 
@@ -17,23 +17,30 @@ from pinyon.http.metrics import Metrics
 from pinyon.services.indexes import IndexService
 from pinyon.services.inference import InferenceService
 from pinyon.state import State
-from pinyon.stores.memory import MemoryStore
+from pinyon.stores.base import Store
 from pinyon.testing import FakeEngine, fake_catalogue
 from tests.conftest import running
+from tests.grounds import ground
 
 
 @dataclass
 class ControlServer:
     url: str
-    store: MemoryStore
+    store: Store
     indexes: IndexService
 
 
 @contextlib.contextmanager
-def control_server(folder: Path, keys: tuple[str, ...] = ()) -> Iterator[ControlServer]:
-    """Indexes answer, so they say, at `http://localhost:PORT`."""
-    state = asyncio.run(State.open(f"sqlite:///{folder / 'state.db'}"))
-    store, catalogue = MemoryStore(), fake_catalogue(folder)
+def control_server(folder: Path, keys: tuple[str, ...] = (), on: str = "memory sqlite") -> Iterator[ControlServer]:
+    """Indexes answer, so they say, at `http://localhost:PORT`. `on`: one of GROUNDS."""
+    with ground(on, folder) as (store, url), _served(store, url, folder, keys) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _served(store: Store, state_url: str, folder: Path, keys: tuple[str, ...]) -> Iterator[ControlServer]:
+    state = asyncio.run(State.open(state_url))
+    catalogue = fake_catalogue(folder)
     service = IndexService(state, store, catalogue)
     # Without the planes that the composition root may have joined to it already.
     dialect = pinecone(InferenceService(catalogue, FakeEngine()))

@@ -100,6 +100,24 @@ BAD: list[tuple[str, object, int, str]] = [
         400,
         "'spec.pod.pods'",
     ),
+    # Counts that no client can read, nor the JSON of an answer hold.
+    *(
+        ("/indexes", dense_body("2025-04", spec={"pod": {"environment": "e"} | counts}), 400, "'spec.pod.replicas'")
+        for counts in ({"replicas": 2**31}, {"replicas": 2**64}, {"replicas": 2**30, "shards": 2})
+    ),
+    ("/indexes", dense_body("2025-04", spec={"pod": {"environment": "e\0"}}), 400, "'spec.pod.environment'"),
+    ("/indexes", dense_body("2025-04", spec={"byoc": {"environment": "e" * 101}}), 400, "'spec.byoc.environment'"),
+    ("/indexes", dense_body("2025-04", spec={"serverless": {"cloud": "aws", "region": "a\nb"}}), 404, "cloud: aws"),
+    ("/indexes", dense_body("2025-04", spec={"serverless": {"cloud": "aws", "region": "r" * 101}}), 404, "cloud: aws"),
+    (
+        "/indexes",
+        dense_body(
+            "2025-04",
+            spec={"byoc": {"environment": "e", "read_capacity": reads(manual={"replicas": 1, "shards": 2**64})}},
+        ),
+        400,
+        "'spec.byoc.read_capacity.dedicated.manual.shards'",
+    ),
     (
         "/indexes",
         dense_body("2025-04", spec={"byoc": {"environment": "e", "read_capacity": reads(node_type="x")}}),

@@ -22,15 +22,16 @@ from tests.dialects.pinecone.pinecone_index_bodies import (
     reads,
     sparse_body,
 )
+from tests.grounds import GROUNDS
 
 VERSIONS = ("2025-04", "2025-10", "2026-04", "2026-07")
 OLDER = VERSIONS[:-1]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlServer]:
+@pytest.fixture(scope="module", params=GROUNDS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlServer]:
     """One server for the whole file: what a bad request breaks in it, every later test would see."""
-    with control_server(tmp_path_factory.mktemp("control")) as made:
+    with control_server(tmp_path_factory.mktemp("control"), on=request.param) as made:
         yield made
 
 
@@ -146,6 +147,9 @@ def test_an_index_of_pods_at_every_version(api: Api) -> None:
     spec = {"environment": "us-east1-gcp", "pod_type": "p1.x1", "replicas": 1, "shards": 1, "pods": 1}
     body = {"name": "pods", "dimension": 8, "spec": {"pod": spec | {"metadata_config": {"indexed": ["genre"]}}}}
     assert api.at("2025-10")("POST", "/indexes", body).status_code == 201
+    for replicas in (0, 2**31, 2**64):
+        body = {"deployment": {"replicas": replicas}}
+        assert "'deployment.replicas'" in refused(api("PATCH", "/indexes/pods", body), 400, "INVALID_ARGUMENT")
     changed = api("PATCH", "/indexes/pods", {"deployment": {"replicas": 3}})
     assert changed.status_code == 200, changed.text
     assert changed.json()["deployment"]["replicas"] == 3
@@ -241,6 +245,12 @@ def test_bad_bodies_at_2026_07(api: Api, path: str, body: object, status: int, n
             "'read_capacity.dedicated'",
         ),
         ("2026-07", {"read_capacity": reads(node_type=None)}, 400, "'read_capacity.dedicated.node_type'"),
+        (
+            "2026-07",
+            {"read_capacity": reads(manual={"replicas": 2**70, "shards": 1})},
+            400,
+            "'read_capacity.dedicated.manual.replicas'",
+        ),
     ],
 )
 def test_bad_changes(api: Api, version: str, body: Body, status: int, names: str) -> None:
@@ -253,6 +263,17 @@ def test_a_body_over_the_limit(api: Api) -> None:
     body = dense_body("2026-07", tags={"a": "b" * (1 << 16)})
     refused(api("POST", "/indexes", body), 413, "PAYLOAD_TOO_LARGE")
     refused(api.at("2026-04")("POST", "/indexes", body), 413, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_wrong_method_or_path(api: Api, version: str) -> None:
+    api = api.at(version)
+    code = "INVALID_ARGUMENT" if version == "2026-07" else "UNIMPLEMENTED"
+    for method, path, allowed in (("PUT", "/indexes", "GET or POST"), ("POST", "/indexes/a", "DELETE or GET or PATCH")):
+        message = refused(api(method, path), 405, code)
+        assert message == f"Method {method} is not allowed here, use {allowed}"
+    for path in ("/indexes/", "/indexes/a/b"):
+        assert refused(api("GET", path), 404, "NOT_FOUND") == f"There is nothing at '{path}'"
 
 
 def test_a_version_that_is_none(api: Api) -> None:

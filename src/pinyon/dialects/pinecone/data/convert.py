@@ -7,6 +7,8 @@ functions translate.
 from __future__ import annotations
 
 import math
+import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,7 +30,7 @@ from pinyon.errors import InvalidRequest, Param
 from pinyon.filters import Filter
 from pinyon.services.record_checks import Draft
 from pinyon.services.records import Fetched, Ids, Matches, Namespace, Namespaces, Stats, VectorQuery
-from pinyon.state.records import VectorType
+from pinyon.state.records import Schema, VectorType
 from pinyon.stores.base import Record, SparseVector
 from pinyon.types import FloatArray
 
@@ -39,6 +41,8 @@ DEFAULT_NAMESPACE = "__default__"
 # From here on: the counts of namespaces are decimal strings, and the filter of fetch_by_metadata is required.
 REDESIGN = "2026-07"
 
+_NUMBER = re.compile("-?[0-9]{1,18}")
+
 
 def namespace_in(name: str | None) -> str:
     """The core's name of a namespace."""
@@ -47,8 +51,12 @@ def namespace_in(name: str | None) -> str:
 
 def array(values: Sequence[float]) -> FloatArray:
     """[n]; what a 32-bit float cannot hold is infinite, which the services refuse."""
-    with np.errstate(over="ignore"):
-        return np.asarray(values, dtype=np.float32)
+    try:
+        # a third of what numpy takes to read a list
+        return np.frombuffer(struct.pack(f"<{len(values)}f", *values), dtype="<f4")
+    except OverflowError:
+        with np.errstate(over="ignore"):
+            return np.asarray(values, dtype=np.float32)
 
 
 def sparse_vector(sparse: SparseValues | None) -> SparseVector | None:
@@ -160,6 +168,10 @@ def update_response(matched: int | None) -> bytes:
 
 
 def query_request(body: QueryBody) -> VectorQuery:
+    """NOTE: `maxCandidates` ranges from topK to 100,000 (QueryRequest in db_data_2026-04.oas.yaml); the schema has its
+    other bounds."""
+    if body.max_candidates is not None and body.max_candidates < body.top_k:
+        raise InvalidRequest("must be topK or more", ("maxCandidates",))
     return VectorQuery(
         body.top_k,
         body.id,
@@ -268,15 +280,25 @@ def stats_response(stats: Stats) -> bytes:
 # --- namespaces ------------------------------------------------------------------------------------------------------
 
 
-def new_namespace(body: CreateNamespaceBody) -> str:
-    """The name. A schema is checked and needs nothing done: every field can be filtered here."""
+def new_namespace(body: CreateNamespaceBody, version: str) -> tuple[str, Schema | None]:
+    """The name, and the metadata fields that are declared. NOTE: `filterable` is required from 2026-07 on."""
     if body.name == DEFAULT_NAMESPACE:
         raise InvalidRequest("is the name of the default namespace, which is always there", ("name",))
-    if body.schema is not None:
-        for name, declared in body.schema.fields.items():
-            if not declared.filterable:
-                raise InvalidRequest("must be true", ("schema", "fields", name, "filterable"))
-    return body.name
+    if body.schema is None:
+        return body.name, None
+    for name, declared in body.schema.fields.items():
+        if declared.filterable is None and version >= REDESIGN:
+            raise InvalidRequest("is required", ("schema", "fields", name, "filterable"))
+        if declared.filterable is False:
+            raise InvalidRequest("must be true", ("schema", "fields", name, "filterable"))
+    return body.name, {name: {"filterable": True} for name in body.schema.fields}
+
+
+def schema_param(param: Param) -> Param:
+    match param:
+        case ("schema", *rest):
+            return ("schema", "fields", *rest)
+    return param
 
 
 def namespace_response(namespace: Namespace, version: str) -> bytes:
@@ -294,10 +316,13 @@ def namespaces_response(page: Namespaces, version: str) -> bytes:
 
 
 def _namespace(namespace: Namespace, version: str) -> dict[str, object]:
-    name = namespace.name or DEFAULT_NAMESPACE
-    if version < REDESIGN:
-        return {"name": name, "record_count": namespace.records}
-    return {"name": name, "record_count": str(namespace.records), "size_bytes": str(namespace.size_bytes)}
+    wire: dict[str, object] = {"name": namespace.name or DEFAULT_NAMESPACE, "record_count": namespace.records}
+    if version >= REDESIGN:
+        wire |= {"record_count": str(namespace.records), "size_bytes": str(namespace.size_bytes)}
+    # NOTE: 2025-04 has neither key (NamespaceDescription in db_data_2025-04.oas.yaml).
+    if namespace.schema and version > "2025-04":
+        wire |= {"schema": {"fields": namespace.schema}, "indexed_fields": {"fields": list(namespace.schema)}}
+    return wire
 
 
 # --- query strings ---------------------------------------------------------------------------------------------------
@@ -313,14 +338,9 @@ def limit_of(query: Mapping[str, str]) -> int | None:
     text = query.get("limit")
     if text is None:
         return None
-    try:
-        return int(text) if text.isascii() and len(text) < 20 else _no_number(text)
-    except ValueError:
-        return _no_number(text)
-
-
-def _no_number(text: str) -> int:
-    raise InvalidRequest("must be a whole number", ("limit",))
+    if _NUMBER.fullmatch(text) is None:
+        raise InvalidRequest("must be a whole number", ("limit",))
+    return int(text)
 
 
 # --- what JSON cannot say --------------------------------------------------------------------------------------------

@@ -76,11 +76,11 @@ class StatsBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FieldSchema(msgspec.Struct, forbid_unknown_fields=True):
-    filterable: bool
+    filterable: bool | None = None
 
 
 class NamespaceSchema(msgspec.Struct, forbid_unknown_fields=True):
-    fields: Annotated[dict[str, FieldSchema], Meta(max_length=50)]
+    fields: dict[str, FieldSchema]
 
 
 class CreateNamespaceBody(msgspec.Struct, forbid_unknown_fields=True):
