@@ -2,82 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from statistics import median, quantiles
-from typing import Literal
 
 import msgspec
 import uvloop
 
 from bench import machine
 from bench.client import Load, drive, drive_beside, post
+from bench.figures import Aim, Figures
 from bench.peers import MODEL, QUERY
+from bench.server import peak_memory, server
 from bench.texts import paragraphs
-
-Precision = Literal["bf16", "f32"]
-
-
-@dataclass
-class Server:
-    url: str
-    pid: int
-    ready_seconds: float  # from the start of the process to the first 200 of /ready
-
-
-@contextlib.contextmanager
-def server(precision: Precision) -> Iterator[Server]:
-    """`pinyon serve` with its defaults, on a free port."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pinyon",
-            "serve",
-            "--port",
-            "0",
-            "--precision",
-            precision,
-            "--data-dir",
-            folder,
-        ]
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
-        assert process.stderr is not None
-        try:
-            url = ""
-            for line in process.stderr:
-                if (found := re.search(r"http://[0-9.:]+", line)) is not None:
-                    url = found[0]
-                    break
-            if not url:
-                raise RuntimeError("the server did not start")
-            # Whatever else it logs goes on being read, or its pipe would fill up and hold it.
-            drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
-            while not _is_ready(url):
-                time.sleep(0.005)
-            yield Server(url, process.pid, time.perf_counter() - started)
-        finally:
-            process.terminate()
-            process.wait(30)
-            drain.wait(30)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def peer(name: str, part: int = 0) -> dict[str, float]:
@@ -108,47 +48,23 @@ def over_http(url: str, texts: Sequence[str], size: int, connections: int) -> tu
     return len(texts) / load.seconds, load
 
 
-@dataclass
-class Figures:
-    """What the rounds measured, a list of one figure a round under each name."""
-
-    rounds: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, name: str, value: float) -> None:
-        self.rounds.setdefault(name, []).append(value)
-
-    def value(self, name: str) -> float:
-        return median(self.rounds[name])
-
-    def ratio(self, name: str, other: str) -> float:
-        """The median of the ratios within each round, so that a machine that drifts does not tilt it."""
-        return median(a / b for a, b in zip(self.rounds[name], self.rounds[other], strict=True))
-
-
 def flops_per_token(tokens: float) -> float:
     """Floating-point operations of one token of the bundled model in a text of so many: products alone."""
     dim, inner, layers = 384, 1536, 6
     return layers * (2 * (4 * dim * dim + 2 * dim * inner) + 4 * tokens * dim)
 
 
-def measure(rounds: int, say: bool = True) -> Figures:
+def measure(rounds: int, figures: Figures) -> list[Aim]:
     """Runs everything `rounds` times in turn."""
     texts = paragraphs()
-    figures = Figures()
-
-    def note(name: str, value: float) -> None:
-        figures.add(name, value)
-        if say:
-            print(f"  {name:<28}{value:>12.2f}", file=sys.stderr, flush=True)
-
+    note = figures.add
     with server("bf16") as bf16, server("f32") as f32:
         note("ready, s", bf16.ready_seconds)
         for running in (bf16, f32):  # each batch shape is seen once, as after a server's first minute
             over_http(running.url, texts, 64, 4)
             over_http(running.url, texts[:1000], 1, 16)
         for part in range(rounds):
-            if say:
-                print(f"round {part + 1} of {rounds}", file=sys.stderr, flush=True)
+            figures.heading(f"round {part + 1} of {rounds}")
             note("peer, texts/s", peer("sentence-transformers", part)["texts"])
             direct = peer("engine-bf16")
             note("engine bf16, texts/s", direct["texts"])
@@ -167,7 +83,35 @@ def measure(rounds: int, say: bool = True) -> Figures:
             note("http f32 64x4, texts/s", over_http(f32.url, texts, 64, 4)[0])
             note("matrix bf16, GFLOP/s", machine.matrix_rate("bf16") / 1e9)
             note("matrix f32, GFLOP/s", machine.matrix_rate("f32") / 1e9)
-        note("peak memory, MB", machine.peak_memory(bf16.pid) / 1e6)
+        note("peak memory, MB", peak_memory(bf16.pid) / 1e6)
     with server("bf16") as again:
-        figures.rounds["ready, s"].append(again.ready_seconds)
-    return figures
+        note("ready, s", again.ready_seconds)
+    _derive(figures)
+    return _aims(figures)
+
+
+def _derive(figures: Figures) -> None:
+    tokens_per_text = figures.value("engine bf16, tokens/s") / figures.value("engine bf16, texts/s")
+    flops = flops_per_token(tokens_per_text)
+    figures.add("tokens a text", tokens_per_text)
+    figures.add("http bf16 64x4, tokens/s", figures.value("http bf16 64x4, texts/s") * tokens_per_text)
+    for name in ("engine bf16", "http bf16 64x4", "http bf16 1x16"):
+        rate = figures.value(f"{name}, texts/s") * tokens_per_text * flops / 1e9
+        figures.add(f"{name}, share of the bf16 matrix rate", rate / figures.value("matrix bf16, GFLOP/s"))
+
+
+def _aims(figures: Figures) -> list[Aim]:
+    return [
+        Aim("64 texts x 4 connections, bf16, against sentence-transformers fp32",
+            figures.ratio("http bf16 64x4, texts/s", "peer, texts/s"), 7),
+        Aim("64 texts x 4 connections, f32, against sentence-transformers fp32",
+            figures.ratio("http f32 64x4, texts/s", "peer, texts/s"), 4),
+        Aim("64 texts x 4 connections, bf16, against the engine driven directly",
+            figures.ratio("http bf16 64x4, texts/s", "engine bf16, texts/s"), 0.85),
+        Aim("1 text x 16 connections, bf16, against the engine driven directly",
+            figures.ratio("http bf16 1x16, texts/s", "engine bf16, texts/s"), 0.6),
+        Aim("one query at a time: p50 beyond the bare model's, ms",
+            figures.value("http query, ms") - figures.value("bare query, ms"), 2.0, at_most=True),
+        Aim("peak memory of the server, MB", figures.value("peak memory, MB"), 600, at_most=True),
+        Aim("ready after start, s", figures.value("ready, s"), 2.0, at_most=True),
+    ]  # fmt: skip

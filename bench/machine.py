@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -37,10 +36,3 @@ def describe() -> str:
     """The machine in one line."""
     found = backends.hardware()
     return f"{found.cpu.strip()}, {found.cores} cores, {' '.join(found.features)}"
-
-
-def peak_memory(pid: int) -> int:
-    """Bytes of memory that a process had at its most (VmHWM)."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024

@@ -14,7 +14,6 @@ import pytest
 from pinyon.config import Limits
 from pinyon.errors import AlreadyExists, InvalidRequest, NotFound
 from pinyon.filters import And, parse
-from pinyon.services import records as verbs
 from pinyon.services.indexes import IndexService
 from pinyon.services.inference import InferenceService
 from pinyon.services.record_checks import MAX_METADATA, Draft
@@ -126,12 +125,7 @@ def test_an_upsert_of_texts(served: Served) -> None:
 # --- metadata that grows ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 7, 1000])
-def test_an_update_by_filter_lets_no_record_grow_too_large(
-    served: Served, monkeypatch: pytest.MonkeyPatch, at_once: int
-) -> None:
-    monkeypatch.setattr(verbs, "CHECKED_AT_ONCE", at_once)
-
+def test_an_update_by_filter_lets_no_record_grow_too_large(served: Served) -> None:
     async def use() -> None:
         async with served() as (records, indexes):
             await indexes.create_index(settings())

@@ -131,7 +131,8 @@ def test_a_copy_that_failed_is_removed(tmp_path: Path, monkeypatch: pytest.Monke
     class DiesCopying(subprocess.Popen[bytes]):
         def __init__(self, command: list[str], **named: Any) -> None:
             copy = command[command.index("pinyon.stores.edge.compaction") + 3]
-            super().__init__([sys.executable, "-c", "import os, sys; os.mkdir(sys.argv[1])", copy], **named)
+            dying = "import os, sys; print('ready', flush=True); sys.stdin.readline(); os.mkdir(sys.argv[1])"
+            super().__init__([sys.executable, "-c", dying, copy], **named)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE, compact_after=100)

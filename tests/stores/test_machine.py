@@ -1,296 +1,64 @@
-"""Every store beside the memory store, through random histories of writes, reads and restarts.
+"""Every store through the random histories of machine.py, and mistaken ones, to see that the machine finds them.
 
-A new store is one line in STORES. Scores are compared within a tolerance, and so is what of a tie makes the cut.
+A new store is one line in STORES.
 """
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, event, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis import Phase
 
-from pinyon.filters import Filter, matches, parse
-from pinyon.stores.base import Change, Index, Layout, Match, Metadata, Metric, Query, Record, SparseVector, Store
+from pinyon.filters import Filter, matches
+from pinyon.stores.base import Change, Check, Index, Match, Metric, Query, Record
+from pinyon.stores.edge import EdgeStore
+from pinyon.stores.edge.contents import Contents
+from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.memory import MemoryIndex, MemoryStore
-from pinyon.testing_stores.scenario import EVERYTHING, content, contents, vector
-from pinyon.types import FloatArray
+from pinyon.testing_stores.scenario import PLANE, sparse, vector
 
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """How a store under test is made over a folder, and how long to go on."""
-
-    make: Callable[[Path], Store]
-    durable: bool
-    histories: int
-    steps: int = 30
-
+from .edge_scenario import compacted
+from .machine import Subject, check_matches, drive, optional
 
 STORES = {
     "memory": Subject(lambda folder: MemoryStore(), durable=False, histories=20),
+    "edge": Subject(lambda folder: EdgeStore(folder / "store", reserve=0), durable=True, histories=20),
 }
-
-DIMENSION = 3
-HYBRID = Layout(DIMENSION, Metric.DOTPRODUCT)  # twice below: there is more to it
-LAYOUTS = [HYBRID, *(Layout(DIMENSION, metric) for metric in Metric), Layout(None, Metric.DOTPRODUCT)]
-
-# Few of each, so that operations meet; none plain, so that quoting and encoding are always at work.
-namespaces = st.sampled_from(["", "", 'ünï "/'])
-IDS = ["a", "a b", "a/", "A", 'q"', "é", "日本", "\uff5e", "😀", "x" * 512]
-ids = st.sampled_from(IDS)
-fields = st.sampled_from(["f", "", 'a.b["0"]', "日本"])
-texts = st.sampled_from(["x", "", "1", 'é"' + "long " * 60])
-numbers = st.sampled_from([0.0, 1.0, -1.5, 2.0**53, 5e-324])
-scalars = texts | numbers | st.booleans()
-metadatas: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
-    fields, scalars | st.lists(texts, max_size=3), min_size=2, max_size=4
-) | st.just({})
-
-# Quarters: sums of their products are exact in float32 too, so that ties are ties everywhere.
-dense = st.lists(st.integers(-8, 8), min_size=DIMENSION, max_size=DIMENSION).filter(any)
-vectors = dense.map(lambda quarters: vector(*(n / 4 for n in quarters)))
-sparses = st.dictionaries(
-    st.sampled_from([0, 1, 2, 77, 2**32 - 1]), st.sampled_from([-2.0, -0.25, 0.5, 1.0, 3.0]), min_size=1, max_size=4
-).map(
-    lambda weights: SparseVector(np.array(sorted(weights), np.uint32), vector(*(weights[i] for i in sorted(weights))))
-)
-
-lists = st.lists(scalars, min_size=1, max_size=4)
-comparisons = st.one_of(
-    st.tuples(st.sampled_from(["$eq", "$ne"]), scalars),
-    st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), numbers),
-    st.tuples(st.sampled_from(["$in", "$nin"]), lists),
-    st.tuples(st.just("$exists"), st.booleans()),
-)
-on_fields = st.dictionaries(
-    fields, scalars | st.lists(comparisons, min_size=1, max_size=2).map(dict), min_size=1, max_size=2
-)
-filters: st.SearchStrategy[Any] = st.recursive(
-    on_fields,
-    lambda parts: st.dictionaries(
-        st.sampled_from(["$and", "$or"]), st.lists(parts, min_size=1, max_size=3), min_size=1
-    ),
-    max_leaves=4,
-)
-
-
-def vectors_of(layout: Layout, *, part: bool) -> st.SearchStrategy[tuple[FloatArray | None, SparseVector | None]]:
-    """Dense, sparse or both, as the layout takes them; with `part`, perhaps neither."""
-    if layout.dimension is None:
-        return st.tuples(st.none(), st.none() | sparses if part else sparses)
-    if layout.metric is not Metric.DOTPRODUCT:
-        return st.tuples(st.none() | vectors if part else vectors, st.none())
-    both = st.tuples(st.none() | vectors, st.none() | sparses)
-    return both if part else both.filter(lambda pair: pair[0] is not None or pair[1] is not None)
-
-
-def records_of(layout: Layout, id: str) -> st.SearchStrategy[Record]:
-    whole = vectors_of(layout, part=False)
-    return st.builds(lambda pair, metadata: Record(id, pair[0], pair[1], metadata), whole, metadatas)
-
-
-class StoreMachine(RuleBasedStateMachine):
-    """`index` is the store's, `model` is memory's; each rule does one thing to both and compares."""
-
-    subject: Subject
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.runner = asyncio.Runner()
-        self.sequence = 0
-
-    def run(self, call: Coroutine[Any, Any, Result]) -> Result:
-        return self.runner.run(call)
-
-    def teardown(self) -> None:
-        if hasattr(self, "store"):
-            self.run(self.store.close())
-        self.runner.close()
-        self.folder.cleanup()
-
-    @initialize(data=st.data(), layout=st.sampled_from(LAYOUTS))
-    def create(self, data: st.DataObject, layout: Layout) -> None:
-        self.layout = layout
-        self.store = self.subject.make(Path(self.folder.name))
-        self.index: Index = self.run(self.store.create("index", layout))
-        self.model: Index = self.run(MemoryStore().create("index", layout))
-        self.upsert(data, "", data.draw(st.permutations(IDS)))
-
-    def written(self, number: int) -> None:
-        assert number > self.sequence
-        assert self.index.sequence == number
-        self.sequence = number
-
-    # --- Writes
-
-    @rule(data=st.data(), namespace=namespaces, names=st.lists(ids, min_size=1, max_size=6))
-    def upsert(self, data: st.DataObject, namespace: str, names: list[str]) -> None:
-        records = data.draw(st.tuples(*(records_of(self.layout, id) for id in names)))
-        self.written(self.run(self.index.upsert(namespace, records)))
-        self.run(self.model.upsert(namespace, records))
-
-    @rule(data=st.data(), namespace=namespaces, names=st.lists(ids, min_size=2, max_size=5))
-    def update(self, data: st.DataObject, namespace: str, names: list[str]) -> None:
-        pairs = data.draw(st.tuples(*(vectors_of(self.layout, part=True) for _ in names)))
-        for id, (values, weights) in zip(names, pairs, strict=True):
-            change = Change(values, weights, data.draw(st.none() | metadatas))
-            self.written(self.run(self.index.update(namespace, id, change)))
-            self.run(self.model.update(namespace, id, change))
-
-    @rule(namespace=namespaces, filter=filters, metadata=metadatas)
-    def update_where(self, namespace: str, filter: Any, metadata: Metadata) -> None:
-        number, count = self.run(self.index.update_where(namespace, parse(filter), metadata))
-        self.written(number)
-        assert count == self.run(self.model.update_where(namespace, parse(filter), metadata))[1]
-
-    @rule(namespace=namespaces, names=st.lists(ids, min_size=1, max_size=2))
-    def delete(self, namespace: str, names: list[str]) -> None:
-        self.written(self.run(self.index.delete(namespace, names)))
-        self.run(self.model.delete(namespace, names))
-
-    @rule(namespace=namespaces, filter=filters)
-    def delete_where(self, namespace: str, filter: Any) -> None:
-        self.written(self.run(self.index.delete_where(namespace, parse(filter))))
-        self.run(self.model.delete_where(namespace, parse(filter)))
-
-    @rule(namespace=namespaces, there=st.booleans())
-    def make_or_delete_namespace(self, namespace: str, there: bool) -> None:
-        for index in (self.index, self.model):
-            call = index.create_namespace if there else index.delete_namespace
-            number = self.run(call(namespace))
-            if index is self.index:
-                self.written(number)
-
-    @rule()
-    def reopen(self) -> None:
-        self.run(self.index.close())
-        self.index = self.run(self.store.open("index"))
-        assert self.index.sequence >= self.sequence
-
-    @precondition(lambda self: self.subject.durable)
-    @rule()
-    def restart(self) -> None:
-        self.run(self.store.close())
-        self.store = self.subject.make(Path(self.folder.name))
-        self.index = self.run(self.store.open("index"))
-        assert self.index.layout == self.layout
-        assert self.index.sequence >= self.sequence
-
-    # --- Reads
-
-    @rule(namespace=namespaces, names=st.lists(ids, max_size=6))
-    def fetch(self, namespace: str, names: list[str]) -> None:
-        got, wanted = (self.run(index.fetch(namespace, names)) for index in (self.index, self.model))
-        assert {id: content(record) for id, record in got.items()} == {
-            id: content(record) for id, record in wanted.items()
-        }
-
-    @rule(namespace=namespaces, start=ids)
-    def list_ids(self, namespace: str, start: str) -> None:
-        for prefix, after, limit in product(("", "a", "é"), (None, start), (1, 3, 9, 100)):
-            got, wanted = (
-                self.run(index.list_ids(namespace, prefix=prefix, after=after, limit=limit))
-                for index in (self.index, self.model)
-            )
-            assert got == wanted
-
-    @rule(data=st.data(), namespace=namespaces, some=st.lists(filters, min_size=2, max_size=5), start=ids)
-    def select(self, data: st.DataObject, namespace: str, some: list[Any], start: str) -> None:
-        pair = data.draw(vectors_of(self.layout, part=False))
-        for filter in some:
-            tree = parse(filter)
-            for after, limit in ((None, 2), (start, 100)):
-                got, wanted = (
-                    self.run(index.fetch_where(namespace, tree, after=after, limit=limit))
-                    for index in (self.index, self.model)
-                )
-                assert contents(got) == contents(wanted)
-            count = self.run(self.model.count_where(namespace, tree))
-            event(f"a filter leaves {min(count, 3)} or more")
-            assert self.run(self.index.count_where(namespace, tree)) == count
-            self.compare_queries(namespace, Query(0, *pair, filter=tree))
-
-    @rule(data=st.data(), namespace=namespaces, with_values=st.booleans(), with_metadata=st.booleans())
-    def query(self, data: st.DataObject, namespace: str, with_values: bool, with_metadata: bool) -> None:
-        query = Query(0, *data.draw(vectors_of(self.layout, part=False)), None, with_values, with_metadata)
-        self.compare_queries(namespace, query)
-
-    def compare_queries(self, namespace: str, query: Query) -> None:
-        every = self.run(self.model.query(namespace, replace(query, top_k=10**4)))
-        for top_k in (1, 3, 10**4):
-            got = self.run(self.index.query(namespace, replace(query, top_k=top_k)))
-            check_matches(got, every, top_k, self.layout.metric)
-
-    # --- After each step
-
-    @invariant()
-    def same_contents(self) -> None:
-        if not hasattr(self, "index"):
-            return
-        counts, wanted = (list(self.run(index.namespaces()).items()) for index in (self.index, self.model))
-        assert counts == wanted
-        for namespace, _ in wanted:
-            got, right = (
-                self.run(index.fetch_where(namespace, EVERYTHING, after=None, limit=100))
-                for index in (self.index, self.model)
-            )
-            assert contents(got) == contents(right)
-
-
-def check_matches(got: list[Match], every: list[Match], top_k: int, metric: Metric) -> None:
-    """`got` are the best `top_k` of `every`, which is what memory ranks, best first, without a limit."""
-    sign = 1 if metric is Metric.EUCLIDEAN else -1
-    wanted = {match.record.id: match for match in every}
-    assert len(got) == min(top_k, len(every))
-    assert len({match.record.id for match in got}) == len(got)
-    for match in got:
-        right = wanted[match.record.id]
-        assert match.score == pytest.approx(right.score, rel=1e-5, abs=1e-5)
-        assert content(match.record) == content(right.record)
-    assert got == sorted(got, key=lambda match: (sign * match.score, match.record.id))
-    # Nothing left out is better than the worst that is there.
-    names = {match.record.id for match in got}
-    worst = max((sign * wanted[id].score for id in names), default=0.0)
-    assert all(sign * match.score >= worst - 1e-4 for match in every if match.record.id not in names)
-
-
-def drive(subject: Subject, *phases: Phase) -> None:
-    machine = type("Machine", (StoreMachine,), {"subject": subject})
-    chosen = settings(
-        max_examples=subject.histories,
-        stateful_step_count=subject.steps,
-        deadline=None,
-        derandomize=True,
-        report_multiple_bugs=False,
-        phases=phases or tuple(Phase),
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(machine, settings=chosen)
 
 
 @pytest.mark.parametrize("name", STORES)
 def test_a_store_does_what_memory_does(name: str) -> None:
     drive(STORES[name])
+
+
+def test_the_embedded_store_does_so_while_it_compacts(monkeypatch: pytest.MonkeyPatch) -> None:
+    swaps = 0
+    finish = Contents.finish
+
+    def counted(contents: Contents, *arguments: Any) -> None:
+        nonlocal swaps
+        finish(contents, *arguments)
+        swaps += 1
+
+    async def settle(index: Index) -> None:
+        assert isinstance(index, EdgeIndex)
+        await compacted(index)
+
+    monkeypatch.setattr(Contents, "finish", counted)
+    compacting = Subject(
+        lambda folder: EdgeStore(folder / "store", reserve=0, compact_after=4),
+        durable=True,
+        histories=8,
+        settle=settle,
+    )
+    drive(compacting)
+    assert swaps >= compacting.histories // 2
 
 
 class KeepsOldMetadata(MemoryIndex):
@@ -330,6 +98,12 @@ class MissesOneInFiltered(MemoryIndex):
         return found[1:] if query.filter is not None and len(found) > query.top_k else found[: query.top_k]
 
 
+class DropsWhatScoresZero(MemoryIndex):
+    async def query(self, namespace: str, query: Query) -> list[Match]:
+        found = await super().query(namespace, replace(query, top_k=10**6))
+        return [match for match in found if match.score][: query.top_k]
+
+
 class GivesDistances(MemoryIndex):
     async def query(self, namespace: str, query: Query) -> list[Match]:
         found = await super().query(namespace, query)
@@ -347,9 +121,9 @@ class NormalisesWhatItKeeps(MemoryIndex):
 
 
 class LosesSparseOnUpdate(MemoryIndex):
-    async def update(self, namespace: str, id: str, change: Change) -> int:
+    async def update(self, namespace: str, id: str, change: Change, *, check: Check | None = None) -> int:
         [*old] = (await self.fetch(namespace, [id])).values()
-        number = await super().update(namespace, id, change)
+        number = await super().update(namespace, id, change, check=check)
         if old and old[0].sparse is not None and change.values is not None:
             self._records(namespace)[id] = replace(self._records(namespace)[id], sparse=change.sparse)
         return number
@@ -362,19 +136,61 @@ class StandsStill(MemoryIndex):
 
 MUTANTS = [
     *(KeepsOldMetadata, ForgetsEmptyNamespaces, SortsByUtf16, TakesTrueForOne, MissesOneInFiltered, GivesDistances),
-    *(NormalisesWhatItKeeps, LosesSparseOnUpdate, StandsStill),
+    *(NormalisesWhatItKeeps, LosesSparseOnUpdate, StandsStill, DropsWhatScoresZero),
 ]
+
+
+def over_memory(index_class: type[MemoryIndex]) -> Subject:
+    class Store(MemoryStore):
+        async def open(self, key: str) -> Index:
+            index = await super().open(key)
+            index.__class__ = index_class
+            return index
+
+    return Subject(lambda folder: Store(), durable=False, histories=200)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_the_machine_finds_what_is_wrong(mutant: type[MemoryIndex]) -> None:
     """Each is memory with one mistake that a store could well make."""
 
-    class Mistaken(MemoryStore):
-        async def open(self, key: str) -> Index:
-            index = await super().open(key)
-            index.__class__ = mutant
-            return index
-
     with pytest.raises(AssertionError):
-        drive(Subject(lambda folder: Mistaken(), durable=False, histories=200), Phase.generate)
+        drive(over_memory(mutant), Phase.generate)
+
+
+@pytest.mark.parametrize(
+    ("got", "top_k", "passes"),
+    [
+        ("a zero b", 3, True),
+        ("a b", 3, True),  # as if it were not in the index
+        ("a b", 2, True),
+        ("a zero", 2, True),
+        ("a", 1, True),
+        ("a", 2, False),
+        ("a zero", 3, False),
+        ("zero b", 3, False),
+        ("b", 1, False),
+        ("zero", 1, False),
+    ],
+)
+def test_what_is_optional_may_be_left_out_and_nothing_else(got: str, top_k: int, passes: bool) -> None:
+    every = [Match(score, Record(id)) for id, score in (("a", 2.0), ("zero", 0.0), ("b", -1.0))]
+    found = [match for match in every if match.record.id in got.split()]
+    with nullcontext() if passes else pytest.raises(AssertionError):
+        check_matches(found, every, {"zero"}, top_k, Metric.DOTPRODUCT)
+
+
+def test_only_what_a_sparse_product_of_zero_alone_ranks_is_optional() -> None:
+    async def scenario() -> None:
+        index = await MemoryStore().create("index", PLANE)
+        zero, one = sparse(_1=1, _2=-1), sparse(_1=1)
+        records = [Record("both", vector(1, 0), zero), Record("sparse", None, zero), Record("one", None, one)]
+        await index.upsert("", records)
+        for values, wanted in ((None, {"both", "sparse"}), (vector(0, 1), {"sparse"})):
+            query = Query(9, values, sparse(_1=1, _2=1))
+            every = await index.query("", query)
+            assert {match.record.id for match in every} == {"both", "sparse", "one"}
+            assert await optional(index, "", query, every) == wanted
+        assert await optional(index, "", Query(9, vector(0, 1)), await index.query("", Query(9, vector(0, 1)))) == set()
+
+    asyncio.run(scenario())

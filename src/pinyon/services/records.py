@@ -33,7 +33,6 @@ MAX_LIST = 100  # ids or namespaces a page
 MAX_FETCH = 10_000  # records a page of fetch_by_metadata
 DEFAULT_PAGE = 100
 RECORDS_PER_READ_UNIT = 10
-CHECKED_AT_ONCE = 1_000  # records that an update by filter looks at
 
 
 class Indexes(Protocol):
@@ -158,25 +157,22 @@ class RecordsService:
             checks.check_dense([(("values",), values)], opened.record)
         sparse = None if draft.sparse is None else checks.checked_sparse(draft.sparse, opened.record, ("sparse",))
         metadata = checks.checked_metadata(draft.metadata, ("metadata",))
-        if metadata and (old := (await opened.index.fetch(namespace, [draft.id])).get(draft.id)) is not None:
-            checks.check_metadata_size({**old.metadata, **metadata}, ("metadata",))
         change = Change(values, sparse, metadata or None)
-        return Written(await opened.index.update(namespace, draft.id, change), 0)
+        check = _check_merged if metadata else None
+        return Written(await opened.index.update(namespace, draft.id, change, check=check), 0)
 
     async def update_where(
         self, index: str, namespace: str, filter: Filter, metadata: dict[str, object], *, dry_run: bool
     ) -> Written:
         """Merges metadata into every record that matches, or with `dry_run` only counts them.
 
-        None of them if one would have too much then. What is written to them between the check and the change is not
-        seen by it.
+        None of them if one would have too much then.
         """
         opened = await self._open(index, namespace)
         checked = checks.checked_metadata(metadata, ("metadata",))
         if dry_run or not checked:
             return Written(opened.index.sequence, await opened.index.count_where(namespace, filter))
-        await _check_merged(opened.index, namespace, filter, checked)
-        sequence, matched = await opened.index.update_where(namespace, filter, checked)
+        sequence, matched = await opened.index.update_where(namespace, filter, checked, check=_check_merged)
         return Written(sequence, matched)
 
     async def delete(self, index: str, namespace: str, ids: Sequence[str]) -> Written:
@@ -364,16 +360,8 @@ def _namespace(name: str, count: int, record: IndexRecord, sequence: int, schema
     return Namespace(name, count, count * 4 * (record.dimension or 0), sequence, schema or record.schema)
 
 
-async def _check_merged(index: Index, namespace: str, filter: Filter, metadata: Metadata) -> None:
-    """Raises InvalidRequest if a record that matches would have too much metadata."""
-    after = None
-    while True:
-        found = await index.fetch_where(namespace, filter, after=after, limit=CHECKED_AT_ONCE)
-        for record in found:
-            checks.check_metadata_size({**record.metadata, **metadata}, ("metadata",))
-        if len(found) < CHECKED_AT_ONCE:
-            return
-        after = found[-1].id
+def _check_merged(metadata: Metadata) -> None:
+    checks.check_metadata_size(metadata, ("metadata",))
 
 
 def _fetch_units(count: int) -> int:

@@ -9,7 +9,7 @@ layout, ids are unique within a call except where said, sparse indices rise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,6 +32,7 @@ class Layout:
 # Numbers are 64-bit floats, as on the wire.
 MetadataValue = str | float | bool | list[str]
 Metadata = Mapping[str, MetadataValue]
+Check = Callable[[Metadata], object]  # raises if a record must not have such metadata
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +51,14 @@ class Record:
     values: FloatArray | None = None  # [dimension]
     sparse: SparseVector | None = None
     metadata: Metadata = field(default_factory=dict)
+
+    def changed(self, change: Change, check: Check | None = None) -> Record:
+        """The record after a change. Raises what `check` does of its metadata then."""
+        metadata = {**self.metadata, **(change.metadata or {})}
+        if check is not None:
+            check(metadata)
+        values = self.values if change.values is None else change.values
+        return Record(self.id, values, self.sparse if change.sparse is None else change.sparse, metadata)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,12 +121,18 @@ class Index(Protocol):
         """Adds records, or replaces those of the same id whole. Of one id twice, the last wins."""
         ...
 
-    async def update(self, namespace: str, id: str, change: Change) -> int:
-        """Changes one record. An unknown id is no error, and changes nothing."""
+    async def update(self, namespace: str, id: str, change: Change, *, check: Check | None = None) -> int:
+        """Changes one record. An unknown id is no error, and changes nothing.
+
+        `check` is given the metadata that the record would have, before anything changes: what it raises is raised.
+        """
         ...
 
-    async def update_where(self, namespace: str, filter: Filter, metadata: Metadata) -> tuple[int, int]:
-        """Merges metadata into every record that matches. Gives the sequence number and how many matched."""
+    async def update_where(
+        self, namespace: str, filter: Filter, metadata: Metadata, *, check: Check | None = None
+    ) -> tuple[int, int]:
+        """Merges metadata into every record that matches. Gives the sequence number and how many matched. `check` as in
+        `update`, for each of them."""
         ...
 
     async def delete(self, namespace: str, ids: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from pinyon.errors import AlreadyExists, NotFound, Unavailable
 from pinyon.filters import Filter, matches
 from pinyon.stores.base import (
     Change,
+    Check,
     Index,
     Layout,
     Match,
@@ -100,25 +101,18 @@ class MemoryIndex:
             namespaces.setdefault(namespace, {}).update(new)
         return self._written()
 
-    async def update(self, namespace: str, id: str, change: Change) -> int:
+    async def update(self, namespace: str, id: str, change: Change, *, check: Check | None = None) -> int:
         records = self._records(namespace)
         if (old := records.get(id)) is not None:
-            records[id] = _copied(
-                Record(
-                    id,
-                    old.values if change.values is None else change.values,
-                    old.sparse if change.sparse is None else change.sparse,
-                    {**old.metadata, **(change.metadata or {})},
-                )
-            )
+            records[id] = _copied(old.changed(change, check))
         return self._written()
 
-    async def update_where(self, namespace: str, filter: Filter, metadata: Metadata) -> tuple[int, int]:
+    async def update_where(
+        self, namespace: str, filter: Filter, metadata: Metadata, *, check: Check | None = None
+    ) -> tuple[int, int]:
         records = self._records(namespace)
-        changed = {
-            old.id: _copied(Record(old.id, old.values, old.sparse, {**old.metadata, **metadata}))
-            for old in self._matching(namespace, filter)
-        }
+        change = Change(metadata=metadata)
+        changed = {old.id: _copied(old.changed(change, check)) for old in self._matching(namespace, filter)}
         records.update(changed)
         return self._written(), len(changed)
 

@@ -3,7 +3,8 @@
 `optimize` holds the interpreter's lock for its whole run, so it works on a copy of the shard, in a child:
 
     parent                                           child
-    holds writes, starts it                          copies the shard, says so on its standard output
+    starts it                                        imports what it needs, says so on its standard output
+    holds writes, tells it the last one              copies the shard, says so
     goes on                                          replays the journal up to the hold, optimises, flushes, ends
     loads the copy, replays what came meanwhile,
     swaps, names the copy in the index's manifest
@@ -11,7 +12,7 @@
 The manifest is the only place that says which shard is in force, and changes by one rename: a crash before it leaves
 the old one and its journal, after it the new. What neither names is removed when the index is opened.
 
-    python -m pinyon.stores.edge.compaction PARENT OLD NEW AFTER UPTO DIMENSION METRIC
+    python -m pinyon.stores.edge.compaction PARENT OLD NEW DIMENSION METRIC
 """
 
 from __future__ import annotations
@@ -29,37 +30,61 @@ from pinyon.stores.base import Layout, Metric
 from pinyon.stores.edge.journal import replay, sync_folder, write_all
 from pinyon.stores.edge.shard import Shard
 
+_READY = b"ready\n"
 _COPIED = b"copied\n"
 _BLOCK = 1 << 20
 # Written once and never changed, so that a second name is as good as a copy: a graph, and the vectors under it.
 _IMMUTABLE = {"matrix.dat", "links_compressed.bin"}
 
 
-def start(old: Path, new: Path, after: int, upto: int, layout: Layout) -> subprocess.Popen[bytes]:
-    """Starts a child, and waits until it has copied the shard. `new` is a sibling of `old`, in the index's folder.
+def start(old: Path, new: Path, layout: Layout) -> subprocess.Popen[bytes]:
+    """Starts a child, and waits until it is ready to copy `old` to `new`, a sibling of it.
 
-    The calling thread must live until the child ends: it is killed with it. Raises Unavailable.
+    The calling thread must live until the child ends: it is killed with it. Raises OSError, Unavailable.
     """
     dimension = "-" if layout.dimension is None else str(layout.dimension)
-    work = [str(old), str(new), str(after), str(upto), dimension, layout.metric.value]
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(os.getpid()), *work],
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", __name__, str(os.getpid()), str(old), str(new), dimension, layout.metric.value],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    assert child.stdout is not None
-    with child.stdout as said:
-        copied = said.read(len(_COPIED)) == _COPIED
-    if not copied:
-        child.kill()
-        child.wait()
-        raise Unavailable("The copy of an index, to compact it, failed")
+    _await(child, _READY)
     return child
 
 
-def run(old: Path, new: Path, after: int, upto: int, layout: Layout) -> None:
+def copy(child: subprocess.Popen[bytes], after: int, upto: int) -> None:
+    """Has the child copy the shard, in which every write up to `after` is whole, and bring the copy up to `upto`. Waits
+    for the copy alone: until then nobody may write. Raises Unavailable, and the child is gone."""
+    assert child.stdin is not None
+    with suppress(OSError), child.stdin:  # it ended: told by what it does not say
+        child.stdin.write(b"%d %d\n" % (after, upto))
+    _await(child, _COPIED)
+    assert child.stdout is not None
+    child.stdout.close()
+
+
+def _await(child: subprocess.Popen[bytes], word: bytes) -> None:
+    assert child.stdout is not None
+    if child.stdout.read(len(word)) != word:
+        end(child)
+        raise Unavailable("The copy of an index, to compact it, failed")
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Kills it. A second time is no error."""
+    child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+
+
+def run(old: Path, new: Path, layout: Layout) -> None:
     """The child's work."""
+    write_all(sys.stdout.fileno(), _READY)
+    after, upto = map(int, sys.stdin.readline().split())
     copy_shard(old, new)
     write_all(sys.stdout.fileno(), _COPIED)
     os.nice(10)  # only now: writes were waiting
@@ -133,10 +158,10 @@ def _die_with(parent: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    parent, old, new, after, upto, dimension, metric = arguments
+    parent, old, new, dimension, metric = arguments
     _die_with(int(parent))
     layout = Layout(None if dimension == "-" else int(dimension), Metric(metric))
-    run(Path(old), Path(new), int(after), int(upto), layout)
+    run(Path(old), Path(new), layout)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ _PAUSE = 0.0005  # seconds between pieces of a replay, for other threads
 _ROUNDS = 2
 _COPIES = 2  # of a shard that a compaction makes: the copy, and what it builds from it
 _PAGES = 64 << 20  # bytes: the engine's files begin at 32 MB, however little is in them
+_OPENING = 16 << 20  # bytes that the engine may write to when it is opened
 _GROWTH = 4  # what a batch may take on disk, times its size: journal, vectors, payload, payload indexes
 
 
@@ -92,6 +93,8 @@ class Contents:
         for path in folder.glob("shard-*"):
             if path.name != self._manifest.shard:
                 shutil.rmtree(path)
+        if self._room() < min(0, _OPENING - reserve):
+            raise Unavailable("The index cannot be opened: the disk is full")
         self.shard = Shard.load(folder / self._manifest.shard, self.layout)
         self.sequence = self._manifest.sequence
         created = set(self._manifest.namespaces)
@@ -163,19 +166,25 @@ class Contents:
         known = self.ids(namespace)
         return [point_id(namespace, id) for id in ids if id in known]
 
-    # Compaction: begin on the writing thread, catch_up on any, then finish on the writing thread.
+    # Compaction: start on the thread that waits for it, begin on the writing one, catch_up on any, finish on the writing
+    # one.
 
-    def begin(self) -> Copy:
-        """Holds nothing but writes. Raises Unavailable, OSError."""
+    def start(self) -> tuple[Path, subprocess.Popen[bytes]]:
+        """The folder of a copy to come, and the child that is ready to make it. Raises Unavailable, OSError."""
         old = self.folder / self._manifest.shard
         if self._room() < _COPIES * compaction.size_on_disk(old) + _PAGES:
             raise Unavailable("The index cannot be compacted: the disk is full")
-        self._journal.rotate(self.sequence)
         held = re.fullmatch(_SHARD, old.name)
         folder = self.folder / _shard_name(int(held[1]) + 1 if held else 1)
+        return folder, compaction.start(old, folder, self.layout)
+
+    def begin(self, folder: Path, child: subprocess.Popen[bytes]) -> Copy:
+        """Holds nothing but writes. Raises Unavailable, OSError."""
         try:
-            child = compaction.start(old, folder, self._manifest.sequence, self.sequence, self.layout)
+            self._journal.rotate(self.sequence)
+            compaction.copy(child, self._manifest.sequence, self.sequence)
         except BaseException:
+            compaction.end(child)
             shutil.rmtree(folder, ignore_errors=True)
             raise
         points, self.unindexed = self.unindexed, 0
@@ -217,8 +226,7 @@ class Contents:
 
     def abandon(self, copy: Copy) -> None:
         """Ends a compaction that came to nothing."""
-        copy.child.kill()
-        copy.child.wait()
+        compaction.end(copy.child)
         shutil.rmtree(copy.folder, ignore_errors=True)
         self.unindexed += copy.points
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pinyon.errors import Unavailable
 from pinyon.filters import And, Filter
-from pinyon.stores.base import Change, Layout, Match, Metadata, Query, Record
+from pinyon.stores.base import Change, Check, Layout, Match, Metadata, Query, Record
 from pinyon.stores.edge.contents import Contents, Copy
 from pinyon.stores.edge.journal import Batch
 from pinyon.stores.edge.ranking import answer
@@ -72,23 +72,18 @@ class EdgeIndex:
 
         return await self._write(batch)
 
-    async def update(self, namespace: str, id: str, change: Change) -> int:
+    async def update(self, namespace: str, id: str, change: Change, *, check: Check | None = None) -> int:
         def batch(number: int) -> Batch:
-            changed = [
-                Record(
-                    id,
-                    old.values if change.values is None else change.values,
-                    old.sparse if change.sparse is None else change.sparse,
-                    {**old.metadata, **(change.metadata or {})},
-                )
-                for old in self._fetched(namespace, [id])
-            ]
+            changed = [old.changed(change, check) for old in self._fetched(namespace, [id])]
             return Batch(number, puts=to_points(self.layout, namespace, changed))
 
         return await self._write(batch)
 
-    async def update_where(self, namespace: str, filter: Filter, metadata: Metadata) -> tuple[int, int]:
+    async def update_where(
+        self, namespace: str, filter: Filter, metadata: Metadata, *, check: Check | None = None
+    ) -> tuple[int, int]:
         matched = 0
+        change = Change(metadata=metadata)
 
         def batch(number: int) -> Batch:
             nonlocal matched
@@ -98,8 +93,7 @@ class EdgeIndex:
             puts = []
             for at in range(0, len(ids), _READ_AT_ONCE):
                 old = self._fetched(namespace, ids[at : at + _READ_AT_ONCE])
-                new = [Record(r.id, r.values, r.sparse, {**r.metadata, **metadata}) for r in old]
-                puts += to_points(self.layout, namespace, new)
+                puts += to_points(self.layout, namespace, [record.changed(change, check) for record in old])
             return Batch(number, puts=puts)
 
         return await self._write(batch), matched
@@ -291,7 +285,8 @@ class EdgeIndex:
             with self._compacting:
                 if self._closing:
                     return
-                self._copy = copy = self._on_writer(self._contents.begin).result()
+                folder, child = self._contents.start()
+                self._copy = copy = self._on_writer(lambda: self._contents.begin(folder, child)).result()
                 try:
                     self._compact_copy(copy)
                 except BaseException:
