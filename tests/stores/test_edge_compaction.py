@@ -16,6 +16,7 @@ import pytest
 from pinyon.filters import And, Eq, Gte, Lt
 from pinyon.stores.base import Layout, Metric, Query, Record
 from pinyon.stores.edge import EdgeStore, compaction
+from pinyon.stores.edge import index as edge_index
 from pinyon.testing_stores.scenario import contents as comparable
 
 from .edge_scenario import COSINE, compacted, opened, random_vectors, run, shards
@@ -185,5 +186,29 @@ def test_closing_ends_a_compaction(tmp_path: Path) -> None:
         assert comparable(await index.fetch_where("", And(()), after=None, limit=100)) == comparable(records)
         assert len(shards(tmp_path)) == 1
         await store.close()
+
+    run(scenario())
+
+
+def test_what_is_left_is_compacted_once_writes_have_ceased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_index, "_QUIET_POINTS", 20)
+    monkeypatch.setattr(edge_index, "_QUIET_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE, compact_after=1_000_000)
+        old = shards(tmp_path)
+        for n, row in enumerate(random_vectors(19, 8)):
+            await index.upsert("", [Record(f"{n:03}", row)])
+        assert index._quiet is None
+        await index.upsert("", [Record("last", random_vectors(1, 8)[0])])
+        assert index._quiet is not None
+        async with asyncio.timeout(30):
+            while shards(tmp_path) == old or index._compaction is not None:
+                await asyncio.sleep(0.01)
+        assert index._contents.unindexed == 0
+        await index.upsert("", [Record(f"{n:03}", row) for n, row in enumerate(random_vectors(30, 8))])
+        assert index._quiet is not None
+        await store.close()
+        assert index._quiet.cancelled()
 
     run(scenario())

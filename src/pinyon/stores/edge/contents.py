@@ -33,7 +33,7 @@ from pinyon.stores.points import HUGE, ID, NAMESPACE, is_marked_huge, point_id
 MANIFEST = "index.json"
 _FORMAT = 1
 _SHARD = re.compile(r"shard-(\d+)-[0-9a-f]+")
-_PIECE = 32  # points that the engine takes at once: about 1 ms at 384 dimensions, in which nothing else runs
+_PIECE = 16  # points that the engine takes at once: about 1 ms at 384 dimensions, in which nothing else runs
 _TURN = 0.0001  # seconds, in which a read that waits takes the lock: it would not get it from a thread that goes on
 _PAUSE = 0.0005  # seconds between pieces of a replay, for other threads
 _ROUNDS = 2
@@ -166,8 +166,8 @@ class Contents:
         known = self.ids(namespace)
         return [point_id(namespace, id) for id in ids if id in known]
 
-    # Compaction: start on the thread that waits for it, begin on the writing one, catch_up on any, finish on the writing
-    # one.
+    # Compaction: start on the thread that waits for it, begin on the writing one, catch_up on any, then finish on the
+    # writing one.
 
     def start(self) -> tuple[Path, subprocess.Popen[bytes]]:
         """The folder of a copy to come, and the child that is ready to make it. Raises Unavailable, OSError."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,13 +24,35 @@ T = TypeVar("T")
 
 # Up to so many records are read on the event loop itself: a thread would hold the interpreter as long, and cost more.
 _SHORT = 200
-_PATIENCE = 0.005  # seconds that the event loop waits for a write's piece; a longer reader lets it go to a thread
 _WALKED = 1000  # ids looked through at once, where a filter matches most of them
 _READ_AT_ONCE = 500
 _PART_TO_COMPACT = 20  # compacts when one part in so many is not in the graph
+_QUIET_POINTS = 1000  # outside the graph: so many are compacted when writes have ceased
+_QUIET_SECONDS = 1.0  # without a write
+_REST = 4  # times the last compaction's time: a compaction takes seconds of a core, however small
+# A compaction builds a graph from about 500 points a second. During a load that is faster by far it waits: what it
+# built would be out of date, and it would take a core from the load.
+_BULK_RATE = 2000
+_BULK_FACTOR = 10
 _MOST_DOUBLINGS = 6  # of what makes a compaction due, after failures
 
 logger = logging.getLogger(__name__)
+
+
+class _Pace:
+    """How fast points are written: by seconds, counted from one write to another."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0  # points a second, over the last full one
+        self.last = 0.0  # when the last write ended; monotonic seconds
+        self._since = time.monotonic()
+        self._points = 0
+
+    def wrote(self, points: int) -> None:
+        self.last = now = time.monotonic()
+        self._points += points
+        if (passed := now - self._since) >= 1:
+            self.rate, self._points, self._since = self._points / passed, 0, now
 
 
 class EdgeIndex:
@@ -38,7 +62,13 @@ class EdgeIndex:
     """
 
     def __init__(
-        self, folder: Path, readers: Executor, compacting: threading.Semaphore, *, compact_after: int, reserve: int
+        self,
+        folder: Path,
+        readers: Executor,
+        compacting: threading.Semaphore,
+        *,
+        compact_after: int,
+        reserve: int,
     ) -> None:
         """Opens it: blocks. `compacting` bounds how many indexes compact at once."""
         self._contents = Contents(folder, reserve)
@@ -49,6 +79,10 @@ class EdgeIndex:
         self._compaction: threading.Thread | None = None
         self._copy: Copy | None = None
         self._failures = 0  # compactions that failed, one after the other
+        self._pace = _Pace()
+        self._long_reads = 0  # on threads
+        self._rested_at = 0.0  # from when on a small compaction may follow the last one
+        self._quiet: asyncio.TimerHandle | None = None
         self._closing = False
 
     @property
@@ -164,6 +198,8 @@ class EdgeIndex:
     async def close(self) -> None:
         if not self._closing:
             self._closing = True
+            if self._quiet is not None:
+                self._quiet.cancel()
             await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
@@ -181,6 +217,7 @@ class EdgeIndex:
             self._check()
             made = batch(self._contents.sequence + 1)
             self._contents.commit(made)
+            self._pace.wrote(made.size)
             self._compact_if_due()
             return made.sequence
 
@@ -190,7 +227,10 @@ class EdgeIndex:
             waiting = self._writer.submit(write)
         except RuntimeError as error:  # closed meanwhile
             raise Unavailable("The index is closed") from error
-        return await asyncio.wrap_future(waiting)
+        sequence = await asyncio.wrap_future(waiting)
+        if self._quiet is None and self._contents.unindexed >= _QUIET_POINTS and not self._closing:
+            self._compact_when_quiet(_QUIET_SECONDS)
+        return sequence
 
     async def _read(self, read: Callable[[], T], records: int | None = None) -> T:
         """`records`: how many it reads at most; None: who knows."""
@@ -207,17 +247,26 @@ class EdgeIndex:
                 self._check()
                 return read()
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, locked)
+        self._long_reads += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, locked)
+        finally:
+            self._long_reads -= 1
 
     def _acquire(self) -> bool:
-        """Takes the lock on the event loop, waiting for no more than a piece of a write: it has the interpreter, so
-        that nothing else would run meanwhile."""
+        """Takes the lock on the event loop, if not a long read may have it.
+
+        It waits for a piece of a write, a millisecond or two, in which the engine holds the interpreter too, so that
+        nothing else could run. A thread to wait in would take longer to get a turn.
+        """
         contents = self._contents
         if contents.lock.acquire(blocking=False):
             return True
+        if self._long_reads:
+            return False
         contents.waiting += 1
         try:
-            return contents.lock.acquire(timeout=_PATIENCE)
+            return contents.lock.acquire()
         finally:
             contents.waiting -= 1
 
@@ -273,18 +322,40 @@ class EdgeIndex:
 
     # Compaction. It has a thread of its own, which only waits and hands work to the writing thread.
 
-    def _compact_if_due(self) -> None:
-        due = max(self._compact_after, self._contents.count // _PART_TO_COMPACT)
-        due <<= min(self._failures, _MOST_DOUBLINGS)
+    def _compact_if_due(self, least: int | None = None) -> None:
+        """`least`: points outside the graph for which it is worth it; None: while writes go on."""
+        if least is None:
+            least = max(self._compact_after, self._contents.count // _PART_TO_COMPACT)
+            if self._pace.rate > _BULK_RATE:
+                least *= _BULK_FACTOR
+        due = least << min(self._failures, _MOST_DOUBLINGS)
         if self._contents.unindexed >= due and self._compaction is None and not self._closing:
             self._compaction = threading.Thread(target=self._compact, name="edge-compaction", daemon=True)
             self._compaction.start()
 
+    def _compact_when_quiet(self, seconds: float) -> None:
+        """Sees in so many seconds whether writes have ceased. On the event loop."""
+        self._quiet = asyncio.get_running_loop().call_later(seconds, self._see_whether_quiet)
+
+    def _see_whether_quiet(self) -> None:
+        self._quiet = None
+        if self._closing:
+            return
+        now = time.monotonic()
+        wait = max(self._pace.last + _QUIET_SECONDS - now, self._rested_at - now)
+        if self._compaction is not None or wait > 0:
+            self._compact_when_quiet(max(wait, _QUIET_SECONDS))
+        else:
+            with suppress(RuntimeError):  # closed meanwhile
+                self._writer.submit(self._compact_if_due, _QUIET_POINTS)
+
     def _compact(self) -> None:
+        begun = time.monotonic()
         try:
             with self._compacting:
                 if self._closing:
                     return
+                begun = time.monotonic()
                 folder, child = self._contents.start()
                 self._copy = copy = self._on_writer(lambda: self._contents.begin(folder, child)).result()
                 try:
@@ -297,7 +368,11 @@ class EdgeIndex:
                 self._failures += 1
                 logger.warning("compaction failed; the index goes on without: %s", type(error).__name__)
         finally:
+            now = time.monotonic()
+            self._rested_at = now + _REST * (now - begun)
             self._copy = self._compaction = None
+            with suppress(RuntimeError):  # closed meanwhile
+                self._writer.submit(self._compact_if_due)  # for what was written since it began
 
     def _compact_copy(self, copy: Copy) -> None:
         if self._closing:

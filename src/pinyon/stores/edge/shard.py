@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import qdrant_edge as qdrant
@@ -53,6 +54,7 @@ _FILTERED_BREADTH = 320
 # Ranges over more fields than this work too, by an exact scan: each index costs memory and writing time.
 _NUMBER_INDEXES = 128
 _SCROLL = 1_000
+_THRESHOLD = 256
 # Payload indexes and ids are mapped, not read into memory: loading 100,000 points then holds the interpreter's lock for
 # 60 ms instead of 250, and takes 40 MB less. Vectors and graph stay as they are: mapped lazily they made a query 1.3
 # times as long.
@@ -135,6 +137,18 @@ class Shard:
             for point in points:
                 assert point.payload is not None
                 yield point.payload[NAMESPACE], point.payload[ID]
+            if offset is None:
+                return
+
+    def places(self) -> Iterator[tuple[str, bytes]]:
+        """Namespace of every point, and what `fetch` finds it by, in no order."""
+        offset: qdrant.PointId | None = None
+        while True:
+            with _translated():
+                points, offset = self._engine.scroll(qdrant.ScrollRequest(offset, _SCROLL, None, [NAMESPACE], False))
+            for point in points:
+                assert point.payload is not None and isinstance(point.id, UUID)
+                yield point.payload[NAMESPACE], point.id.bytes
             if offset is None:
                 return
 
@@ -233,7 +247,8 @@ def _config(layout: Layout, indexing_threads: int = 1) -> qdrant.EdgeConfig:
         # full_scan_threshold is in KB of vectors: 6,600 at 384 dimensions
         hnsw_config=qdrant.HnswIndexConfig(16, 100, 10_000, max_indexing_threads=indexing_threads),
         # one segment: each has a graph of its own, and a query goes through all. Merging reuses the largest graph.
-        optimizers=qdrant.EdgeOptimizersConfig(default_segment_number=1),
+        # The threshold is in KB: a compaction leaves nothing outside the graph.
+        optimizers=qdrant.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=_THRESHOLD),
         max_search_threads=1,
         wal_enabled=False,
         id_tracker_memory=_PLACE,
