@@ -55,8 +55,9 @@ def test_compaction_keeps_what_was_there_and_what_is_written_meanwhile(tmp_path:
     run(scenario())
 
 
-def test_recall_with_and_without_filters(tmp_path: Path) -> None:
+def test_recall_with_and_without_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a graph: 7,000 vectors of 384 dimensions are just enough for the engine to build one."""
+    monkeypatch.setattr(edge_index, "_BULK_RATE", 1e9)  # fast as it is, this is no load to wait for
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, Layout(384, Metric.COSINE), compact_after=7000)
@@ -185,6 +186,25 @@ def test_closing_ends_a_compaction(tmp_path: Path) -> None:
         index = await store.open("one")  # type: ignore[assignment]
         assert comparable(await index.fetch_where("", And(()), after=None, limit=100)) == comparable(records)
         assert len(shards(tmp_path)) == 1
+        await store.close()
+
+    run(scenario())
+
+
+def test_a_load_is_compacted_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_index, "_BULK_RATE", 0)
+    monkeypatch.setattr(edge_index, "_BULK_FACTOR", 3)
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE, compact_after=10)
+        index._pace.rate = 1.0
+        old = shards(tmp_path)
+        rows = random_vectors(30, 8)
+        await index.upsert("", [Record(f"{n:03}", rows[n]) for n in range(29)])
+        assert index._compaction is None
+        await index.upsert("", [Record("029", rows[29])])
+        await compacted(index)
+        assert shards(tmp_path) != old
         await store.close()
 
     run(scenario())

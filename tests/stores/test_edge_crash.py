@@ -184,7 +184,7 @@ class Chain:
         await self.check_queries(index, rng)
         await store.close()
         leftovers = {path.name.split("-")[0] for path in self.folder.iterdir()}
-        assert leftovers <= {contents.MANIFEST, "shard", "journal"}
+        assert leftovers <= {contents.MANIFEST, "shard", "journal", "names"}
         assert self.shards() == [self.shard()]
 
     async def check_queries(self, index: Index, rng: random.Random) -> None:

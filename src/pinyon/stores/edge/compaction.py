@@ -27,6 +27,7 @@ from pathlib import Path
 
 from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Metric
+from pinyon.stores.edge import names
 from pinyon.stores.edge.journal import replay, sync_folder, write_all
 from pinyon.stores.edge.shard import Shard
 
@@ -94,8 +95,12 @@ def run(old: Path, new: Path, layout: Layout) -> None:
         shard.apply(batch)
     shard.optimize()
     shard.flush()
+    known: dict[str, list[str]] = {}
+    for namespace, id in shard.names():
+        known.setdefault(namespace, []).append(id)
     shard.close()
     sync_tree(new)
+    names.save(old.parent, upto, known)
 
 
 def size_on_disk(folder: Path) -> int:
@@ -105,10 +110,10 @@ def size_on_disk(folder: Path) -> int:
 
 def copy_shard(old: Path, new: Path) -> None:
     """Copies a shard that nobody writes meanwhile. Most of its files are mostly holes, and stay so."""
-    for folder, _, names in os.walk(old):
+    for folder, _, files in os.walk(old):
         target = new / os.path.relpath(folder, old)
         target.mkdir(mode=0o700)
-        for name in names:
+        for name in files:
             source = Path(folder, name)
             if name in _IMMUTABLE:
                 with suppress(OSError):  # not every file system has links
@@ -137,8 +142,8 @@ def _copy_file(source: Path, target: Path) -> None:
 
 def sync_tree(folder: Path) -> None:
     """Makes a folder last, with all that is in it."""
-    for path, _, names in os.walk(folder):
-        for name in names:
+    for path, _, files in os.walk(folder):
+        for name in files:
             handle = os.open(Path(path, name), os.O_RDONLY)
             try:
                 os.fsync(handle)

@@ -3,6 +3,7 @@
     <folder>/index.json          the manifest: layout, the shard in force, the last write that is whole in it
     <folder>/shard-<n>-<random>  the engine's files
     <folder>/journal-<n>.log     the writes behind that one
+    <folder>/names-<n>.bin       the ids as of that one; see names.py
 
 Blocking. One thread writes; the lock keeps reads from seeing half a record's change, and the engine to one thread. A
 batch is applied in pieces, and reads go between them: all of a large one would make queries wait for 20 ms.
@@ -10,6 +11,7 @@ batch is applied in pieces, and reads go between them: all of a large one would 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import secrets
@@ -17,6 +19,8 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +28,7 @@ import msgspec
 
 from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Metric
-from pinyon.stores.edge import compaction
+from pinyon.stores.edge import compaction, names
 from pinyon.stores.edge.ids import OrderedIds
 from pinyon.stores.edge.journal import Batch, Journal, forget, replay, sync_folder, write_all
 from pinyon.stores.edge.shard import Shard
@@ -93,24 +97,31 @@ class Contents:
         for path in folder.glob("shard-*"):
             if path.name != self._manifest.shard:
                 shutil.rmtree(path)
+        names.forget(folder, self._manifest.sequence)
         if self._room() < min(0, _OPENING - reserve):
             raise Unavailable("The index cannot be opened: the disk is full")
         self.shard = Shard.load(folder / self._manifest.shard, self.layout)
         self.sequence = self._manifest.sequence
-        created = set(self._manifest.namespaces)
+        known = names.load(folder, self.sequence)
+        self._remember(known or {})
         for batch in replay(folder, self.sequence, mend=True):
             self.shard.apply(batch)
-            created = (created - set(batch.dropped)) | set(batch.created)
+            self._name(batch)
             self.sequence = batch.sequence
-        names: dict[str, list[str]] = {namespace: [] for namespace in created}
-        for namespace, id in self.shard.names():
-            names.setdefault(namespace, []).append(id)
-        self.namespaces = {namespace: OrderedIds(ids) for namespace, ids in names.items()}
-        self.count = sum(map(len, self.namespaces.values()))  # of all records; namespaces may be many
+        if known is None:
+            found: dict[str, list[str]] = {namespace: [] for namespace in self.namespaces}
+            for namespace, id in self.shard.names():
+                found.setdefault(namespace, []).append(id)
+            self._remember(found)
         self._journal = Journal(folder, self.sequence)
         # whether any vector is too long for the engine's arithmetic, or was; see ranking.py
         self.huge = self.shard.count(HUGE) > 0
         self.unindexed = self.shard.unindexed() if self.layout.dimension is not None else 0  # points
+
+    def _remember(self, known: Mapping[str, Sequence[str]]) -> None:
+        self.namespaces = {namespace: OrderedIds() for namespace in self._manifest.namespaces}
+        self.namespaces |= {namespace: OrderedIds(ids) for namespace, ids in known.items()}
+        self.count = sum(map(len, self.namespaces.values()))  # of all records; namespaces may be many
 
     def ids(self, namespace: str) -> OrderedIds:
         return self.namespaces.get(namespace) or OrderedIds()
@@ -221,7 +232,9 @@ class Contents:
         with self.lock:
             old_shard, self.shard = self.shard, shard
         forget(self.folder, copy.sequence)
+        names.forget(self.folder, copy.sequence)
         old_shard.close()
+        _trim()
         shutil.rmtree(self.folder / old, ignore_errors=True)
 
     def abandon(self, copy: Copy) -> None:
@@ -237,6 +250,7 @@ class Contents:
                 if not self.failed:
                     self.shard.flush()
                     self._journal.rotate(self.sequence)
+                    names.save(self.folder, self.sequence, self.namespaces)
                     layout, shard = self.layout, self._manifest.shard
                     namespaces = list(self.namespaces)
                     _write_manifest(
@@ -244,11 +258,18 @@ class Contents:
                         Manifest(_FORMAT, layout.dimension, layout.metric, shard, self.sequence, namespaces),
                     )
                     forget(self.folder, self.sequence)
+                    names.forget(self.folder, self.sequence)
             except (OSError, Unavailable):
                 pass  # the journal says the same
             finally:
                 self._journal.close()
                 self.shard.close()
+
+
+def _trim() -> None:
+    """Gives memory back that the old shard's indexes had: the allocator keeps it otherwise. Linux's C library alone."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _shard_name(number: int) -> str:

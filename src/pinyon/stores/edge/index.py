@@ -203,6 +203,7 @@ class EdgeIndex:
             await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
+        self._writer.submit(bool).result()  # what would begin a compaction has done so, or never will
         if (copy := self._copy) is not None:
             copy.child.kill()
         if (compaction := self._compaction) is not None:
@@ -371,8 +372,9 @@ class EdgeIndex:
             now = time.monotonic()
             self._rested_at = now + _REST * (now - begun)
             self._copy = self._compaction = None
-            with suppress(RuntimeError):  # closed meanwhile
-                self._writer.submit(self._compact_if_due)  # for what was written since it began
+            if not self._failures:  # else the next write asks
+                with suppress(RuntimeError):  # closed meanwhile
+                    self._writer.submit(self._compact_if_due)  # for what was written since it began
 
     def _compact_copy(self, copy: Copy) -> None:
         if self._closing:
