@@ -1,4 +1,4 @@
-"""`python -m bench [embed|stores] ...`: measures, and prints each ratio beside what the project aims at.
+"""`python -m bench [embed|stores|imports] ...`: measures, and prints each ratio beside what the project aims at.
 
 Exit status 0 whether or not a ratio falls short: a shared machine is no judge of a commit.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import embed, machine, stores
+from bench import embed, imports, machine, stores
 from bench.figures import Figures, report
 
 QUICK = 20_000  # vectors
@@ -15,17 +15,27 @@ QUICK = 20_000  # vectors
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("which", nargs="*", choices=["embed", "stores", []], help="what to measure; all, if not said")
+    parser.add_argument(
+        "which", nargs="*", choices=["embed", "stores", "imports", []], help="what to measure; all, if not said"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vectors", type=int, default=100_000, help="how many the stores hold")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK} vectors and one round")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="how many are imported")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK} vectors and rows, and one round")
     options = parser.parse_args()
     rounds = 1 if options.quick else options.rounds
     vectors = QUICK if options.quick else options.vectors
+    rows = QUICK if options.quick else options.rows
     print(f"\n{machine.describe()}")
-    for which in options.which or ["embed", "stores"]:
+    for which in options.which or ["embed", "stores", "imports"]:
         figures = Figures()
-        aims = embed.measure(rounds, figures) if which == "embed" else stores.measure(vectors, rounds, figures)
+        match which:
+            case "embed":
+                aims = embed.measure(rounds, figures)
+            case "stores":
+                aims = stores.measure(vectors, rounds, figures)
+            case _:
+                aims = imports.measure(rows, figures)
         print(f"\n{which}\n\n{figures.table()}\n\n{report(aims)}", flush=True)
 
 

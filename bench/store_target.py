@@ -19,7 +19,7 @@ from bench.store_data import DIMENSION, TOP_K, Data, Filter, Floats
 from bench.store_peers import BATCH
 
 NAME = "bench"
-_QUIET = 0.5  # seconds without a compaction, after which none is about to begin
+_QUIET = 3.0  # seconds without a compaction, after which none is about to begin: the server waits for one itself
 
 
 @dataclass(frozen=True, slots=True)

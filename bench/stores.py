@@ -33,6 +33,7 @@ PEERS = Path(sys.prefix) / "bench-peers"  # an environment of its own: see the M
 _CONNECTIONS = 8  # of queries
 _WRITERS = 4  # connections of upserts
 _WRITTEN = 500  # records a second, beside queries
+_STEADY = 1500  # records a second, to set off a compaction
 _FILTERED = 300  # queries a filter
 _REWRITTEN = 50  # batches that are written again and again, to make a compaction due
 _WHOLE = ", all in the graph"
@@ -226,7 +227,9 @@ class Measurement:
         shard_before = files.shard
         most = 0
         with load.start(index.job(requests, len(due), 64, due=due)) as queries:
-            with load.start(index.job(writes, 10 * _REWRITTEN, 1)) as writing:
+            # slower than what the server takes for a load, which it lets end first
+            times = (np.arange(10 * _REWRITTEN) * BATCH / _STEADY).tolist()
+            with load.start(index.job(writes, len(times), 1, due=times)) as writing:
                 while not files.compacting:
                     if writing.ended:
                         raise RuntimeError(f"no compaction began after {10 * _REWRITTEN * BATCH} records")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,16 @@ def test_the_operators_models(tmp_path: Path) -> None:
 def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         asyncio.run(build(Config(data_dir=str(tmp_path), **settings), 5080))
+
+
+def test_a_server_starts_without_what_only_imports_need(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys; from pinyon.app import build; from pinyon.config import Config\n"
+        f"asyncio.run(build(Config(data_dir={str(tmp_path)!r}, index_hosts='path', preload=()), 5080))\n"
+        "print('sqlalchemy' in sys.modules, 'pyarrow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 def test_the_whole_server(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pinyon.config import Config, ConfigError, Limits, find_file, load, parse_models
+from pinyon.config import Config, ConfigError, Integration, Limits, find_file, load, parse_models
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +18,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
 
+
+TABLES = "tables with a kind (s3, gcs or azure) and texts: endpoint_override, region, keys and tokens"
 
 # Setting -> the file's line and its value, the variable's text and its value, the flag's value and what it becomes.
 SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
@@ -44,6 +46,8 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
         ("sqlite:////b", "sqlite:////b"),
         ("sqlite:////c", "sqlite:////c"),
     ),
+    "backup_dir": (('"/a"', "/a"), ("s3://b/c", "s3://b/c"), ("gs://d", "gs://d")),
+    "import_roots": (('["/a"]', ("/a",)), ("/b /c", ("/b", "/c")), (("/d",), ("/d",))),
     "aliases": (('{ x = "a" }', {"x": "a"}), ("y=b", {"x": "a", "y": "b"}), ({"x": "c"}, {"x": "c", "y": "b"})),
     "prices": (("{ x = 1 }", {"x": 1.0}), ("y=0.5", {"x": 1.0, "y": 0.5}), ({"x": 2.0}, {"x": 2.0, "y": 0.5})),
 }
@@ -51,7 +55,7 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
 
 @pytest.mark.parametrize("name", [setting.name for setting in msgspec.structs.fields(Config)])
 def test_flag_wins_over_variable_over_file_over_default(name: str, folder: Path) -> None:
-    if name == "limits":  # has sources of its own, below
+    if name in ("limits", "integrations"):  # have sources of their own, below
         return
     (line, from_file), (text, from_variable), (flag, from_flag) = SOURCES[name]
     default = getattr(Config(), name)
@@ -61,6 +65,17 @@ def test_flag_wins_over_variable_over_file_over_default(name: str, folder: Path)
     environ = {f"PINYON_{name.upper()}": text}
     assert getattr(load({}, environ), name) == from_variable
     assert getattr(load({name: flag}, environ), name) == from_flag
+
+
+def test_integrations_stand_in_the_file_and_show_no_keys(folder: Path) -> None:
+    (folder / "pinyon.toml").write_text(
+        'import_roots = ["in", "~/in", "/in"]\n'
+        '[integrations.minio]\nkind = "s3"\nendpoint_override = "http://h:9000"\nsecret_key = "hush"\n'
+    )
+    config = load({}, {})
+    assert config.integrations == {"minio": Integration("s3", endpoint_override="http://h:9000", secret_key="hush")}
+    assert config.import_roots == (str(folder / "in"), "~/in", "/in")
+    assert "hush" not in repr(config)
 
 
 def test_limits_are_merged_one_by_one(folder: Path) -> None:
@@ -102,11 +117,13 @@ def test_folders_of_the_file_are_relative_to_it(folder: Path) -> None:
     (folder / "etc" / "here").mkdir(parents=True)
     path = folder / "etc" / "pinyon.toml"
     path.write_text(
-        'data_dir = "data"\n[models]\na = "./x"\nb = "../x"\nc = "here"\nd = "org/x"\ne = "/x"\nf = "~/x"\n'
+        'data_dir = "data"\nbackup_dir = "b"\n'
+        '[models]\na = "./x"\nb = "../x"\nc = "here"\nd = "org/x"\ne = "/x"\nf = "~/x"\n'
     )
     config = load({}, {}, path)
     etc = str(path.parent)
     assert config.data_dir == f"{etc}/data"
+    assert config.backup_dir == f"{etc}/b"
     assert config.models == {
         "a": f"{etc}/x",
         "b": f"{etc}/../x",
@@ -116,6 +133,16 @@ def test_folders_of_the_file_are_relative_to_it(folder: Path) -> None:
         "f": "~/x",
     }
     assert load({"data_dir": "data"}, {}, path).data_dir == "data"
+
+
+def test_where_backups_are(folder: Path) -> None:
+    assert Config(data_dir="d").backups == str(Path("d") / "backups")
+    (folder / "pinyon.toml").write_text('data_dir = "d"\nbackup_dir = "gs://bucket/path?a=b"')
+    assert load({}, {}).backups == "gs://bucket/path?a=b"
+    for wrong in ("ftp://a/b", "s3://", "\0", "S3://a", "https://key:secret@a/b"):
+        with pytest.raises(ConfigError, match=r"^--backup-dir: must be a folder, or a URI that begins") as caught:
+            load({"backup_dir": wrong}, {})
+        assert "secret" not in str(caught.value)
 
 
 def test_data_path(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -151,6 +178,12 @@ def test_data_path(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         ("[models]\na = ''", "pinyon.toml: models: must be names"),
         ("[prices]\na = -1", "pinyon.toml: prices: must be model names with a number of USD"),
         ("[prices]\na = nan", "pinyon.toml: prices: must be model names with a number of USD"),
+        ('[integrations.a]\nkind = "s4"\nsecret_key = "hush"', f"pinyon.toml: integrations: must be {TABLES}"),
+        ('[integrations.a]\nkind = "s3"\nsecret = "hush"', f"pinyon.toml: integrations: must be {TABLES}"),
+        (
+            '[integrations.a]\nkind = "s3"\nendpoint_override = "ftp://h"',
+            f"pinyon.toml: integrations: must be {TABLES}",
+        ),
         ("limits = 3", "pinyon.toml: limits: must be a table of limits, not 3"),
         ("[limits]\nbatch_tokens = 0", "pinyon.toml: limits.batch_tokens: must be a whole number above 0, not 0"),
         ("port 1", "pinyon.toml: is not TOML: "),
@@ -234,7 +267,7 @@ DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
 def test_every_setting_is_documented() -> None:
     rows = [line.split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
     documented = {row[0].strip("| `"): row for row in rows}
-    settings = {setting.name for setting in msgspec.structs.fields(Config)} - {"limits"}
+    settings = {setting.name for setting in msgspec.structs.fields(Config)} - {"limits", "integrations"}
     limits = {limit.name: limit.default for limit in msgspec.structs.fields(Limits)}
     assert documented.keys() == settings | limits.keys()
     for name, row in documented.items():
@@ -246,4 +279,5 @@ def test_the_documented_file_is_right(folder: Path) -> None:
     (folder / "pinyon.toml").write_text(DOCS.read_text().partition("```toml\n")[2].partition("```")[0])
     config = load({}, {})
     assert config.limits.batch_tokens == 1024
+    assert config.integrations["minio"].secret_key == "env:MINIO_SECRET_KEY"
     assert config.models == {"mine": f"{folder}/models/mine", "e5": "intfloat/e5-small-v2"}

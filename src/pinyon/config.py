@@ -1,7 +1,7 @@
 """What the operator may set, and where each setting comes from: flag > PINYON_* variable > pinyon.toml > default.
 
 Lists are replaced whole by the stronger source. Mappings (models, aliases, prices, limits) are merged entry by entry,
-and the stronger source wins for an entry that both have.
+and the stronger source wins for an entry that both have. Integrations stand in the file alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,30 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_upsert_texts: Positive = 96  # records of one upsert of texts
     batch_tokens: Positive = 512  # tokens of one run of the model, padding included
     max_wait_ms: Positive = 2000  # bulk work gives way to short requests so long; then it gets half
+    max_running_jobs: Positive = 2  # backups, restores, imports and collections at once; the others wait
+    max_waiting_jobs: Positive = 1000  # past it, 429
     shutdown_seconds: Positive = 30  # what a request in flight is given after SIGTERM
+
+
+class Integration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How imports get at an object store. Section `[integrations.NAME]` of the file.
+
+    `env:NAME` instead of a key or token is read from that variable when it is needed.
+    """
+
+    kind: Literal["s3", "gcs", "azure"]
+    endpoint_override: str = ""  # HOST:PORT, or http://HOST:PORT; "": the vendor's own
+    region: str = ""  # of S3
+    anonymous: bool = False
+    access_key: str = ""
+    secret_key: str = ""
+    session_token: str = ""
+    account: str = ""  # of Azure
+    account_key: str = ""
+    sas_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Integration(kind={self.kind!r})"  # whoever prints a configuration prints no keys
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +82,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index_hosts: str = "ports"  # what clients are told: ports, path, or a URL with {index} in it
     index_ports: str = "5081-6080"  # the first and the last port that indexes may have
     state_url: str = ""  # "": `state.db` in the data folder
+    backup_dir: str = ""  # a folder, or a URI in an object store; "": `backups` in the data folder
+    import_roots: tuple[str, ...] = ()  # folders below which file:// imports may read
+    integrations: dict[str, Integration] = {}  # name -> what an import's integrationId gives access to
     aliases: dict[str, str] = {}
     prices: dict[str, float] = {}  # model -> USD a million tokens
     limits: Limits = Limits()
@@ -95,6 +121,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.state_url
         return f"sqlite:///{self.data_path.absolute() / 'state.db'}"
 
+    @property
+    def backups(self) -> str:
+        """Where backups and collections are kept: a folder, or the URI of one. Raises ConfigError."""
+        return self.backup_dir or str(self.data_path / "backups")
+
 
 # What a setting must be, as an error says it: "must be ...".
 _EXPECTED: Mapping[str, str] = {
@@ -113,16 +144,25 @@ _EXPECTED: Mapping[str, str] = {
     "index_hosts": "ports, path, or a URL that begins with http:// or https:// and has {index} in it",
     "index_ports": "two ports from 1024 to 65535 as FIRST-LAST",
     "state_url": "a database's URL that begins with sqlite:// or postgresql://",
+    "backup_dir": "a folder, or a URI that begins with s3://, gs:// or abfs://",
+    "import_roots": "a list of folders",
+    "integrations": "tables with a kind (s3, gcs or azure) and texts: endpoint_override, region, keys and tokens",
     "aliases": "names with the name of a model each",
     "prices": "model names with a number of USD a million tokens each, 0 or more",
     "limits": "a table of limits",
 }
 _MAPPINGS = frozenset({"models", "aliases", "prices"})
-_SECRETS = frozenset({"api_keys"})
+# Settings that a flag or a variable of the singular name adds to, word by word.
+_REPEATED = frozenset({"models", "api_keys", "import_roots"})
+# Tables that stand in the file alone, as a whole.
+_TABLES = frozenset({"limits", "integrations"})
+_SECRETS = frozenset({"backup_dir", "api_keys"})
 # A model's name is part of a folder's name (see Catalogue.pulled_folder) and of a URL.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
+_STORED = re.compile(r"(s3|gs|gcs|abfs|abfss)://[^/]")
 # Without a slash at its end: clients put one there.
 _TEMPLATE = re.compile(r"https?://(?=\S*\{index\})\S*[^\s/]")
+_ENDPOINT = re.compile(r"((https?://)?[A-Za-z0-9.\-\[\]:]+)?")
 _PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "host": lambda host: bool(host) and host.isprintable() and " " not in host,
@@ -133,9 +173,16 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "index_hosts": lambda hosts: hosts in ("ports", "path") or bool(_TEMPLATE.fullmatch(hosts)),
     "index_ports": lambda ports: _are_ports(ports),
     "state_url": lambda url: not url or url.startswith(("sqlite://", "postgresql://", "postgresql+")),
+    "backup_dir": lambda where: "\0" not in where and ("://" not in where or bool(_STORED.match(where))),
+    "import_roots": lambda roots: all(root and "\0" not in root for root in roots),
+    "integrations": lambda integrations: all(map(_is_integration, integrations.values())),
     "aliases": lambda aliases: all(alias and target for alias, target in aliases.items()),
     "prices": lambda prices: all(0 <= price < float("inf") for price in prices.values()),
 }
+
+
+def _is_integration(integration: Integration) -> bool:
+    return _ENDPOINT.fullmatch(integration.endpoint_override) is not None
 
 
 def _are_ports(text: str) -> bool:
@@ -190,8 +237,13 @@ def _read_file(path: Path | None) -> dict[str, Any]:
     # A relative folder in the file is relative to the file.
     if "models" in settings:
         settings["models"] = {name: _anchored(source, path.parent) for name, source in settings["models"].items()}
-    if settings.get("data_dir") and not settings["data_dir"].startswith("~"):
-        settings["data_dir"] = str((path.parent / settings["data_dir"]).absolute())
+    if "import_roots" in settings:
+        roots = settings["import_roots"]
+        settings["import_roots"] = tuple(r if r.startswith("~") else str((path.parent / r).absolute()) for r in roots)
+    for name in ("data_dir", "backup_dir"):
+        where = settings.get(name)
+        if where and not where.startswith("~") and "://" not in where:
+            settings[name] = str((path.parent / where).absolute())
     return settings
 
 
@@ -209,13 +261,13 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name in _FIELDS:
         variable = f"{ENV_PREFIX}{name.upper()}"
-        if name == "limits":
+        if name in _TABLES:
             continue
         if text := environ.get(variable):
             settings[name] = _parsed(name, text.split() if _is_plural(name) else text, variable)
         # PINYON_MODEL and PINYON_API_KEY are named after the flags, which are repeated; they add to the plural ones.
         singular = f"{ENV_PREFIX}{name.removesuffix('s').upper()}"
-        if name in ("models", "api_keys") and (text := environ.get(singular)):
+        if name in _REPEATED and (text := environ.get(singular)):
             more = _parsed(name, text.split(), singular)
             listed = settings.get(name)
             if listed is not None:
@@ -234,7 +286,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 def _read_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, value in flags.items():
-        flag = "--" + (name.removesuffix("s") if name in ("models", "api_keys") else name).replace("_", "-")
+        flag = "--" + (name.removesuffix("s") if name in _REPEATED else name).replace("_", "-")
         settings[name] = _parsed(name, value, flag)
     return settings
 

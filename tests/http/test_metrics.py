@@ -101,6 +101,18 @@ def test_batches_and_queue() -> None:
     assert value(metrics, "pinyon_queued_tokens", model="m") == 0
 
 
+def test_jobs() -> None:
+    metrics = Metrics()
+    waiting = 3.0
+    metrics.watch_jobs("import", "pending", lambda: waiting)
+    metrics.finished_job("import", "failed")
+    metrics.finished_job("import", "failed")
+    assert value(metrics, "pinyon_jobs_unfinished", kind="import", status="pending") == 3
+    assert value(metrics, "pinyon_jobs_finished_total", kind="import", status="failed") == 2
+    waiting = 0.0
+    assert value(metrics, "pinyon_jobs_unfinished", kind="import", status="pending") == 0
+
+
 def test_batches_are_counted_from_several_threads() -> None:
     metrics = Metrics()
 

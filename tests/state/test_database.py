@@ -14,8 +14,9 @@ from sqlalchemy import event
 
 from pinyon.config import ConfigError
 from pinyon.errors import AlreadyExists, Unavailable
-from pinyon.state import State, indexes
+from pinyon.state import State
 from pinyon.state.database import Database
+from pinyon.state.rows import pack_settings
 from pinyon.state.tables import metadata
 from tests.state.making import connected, make_ready, opened, settings
 
@@ -138,7 +139,7 @@ def test_a_row_that_another_program_wrote_between_is_there_already(url: str) -> 
         async with opened(url) as state:
             made = await make_ready(state)
         database = Database(url, lock_seconds=1)
-        row = indexes._row(made)
+        row = pack_settings(made)
         table = metadata.tables["indexes"]
         try:
             with pytest.raises(AlreadyExists):

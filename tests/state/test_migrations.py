@@ -84,3 +84,26 @@ def test_a_database_that_a_newer_pinyon_wrote_is_refused_and_left_alone(url: str
             assert connection.scalar(sa.text("SELECT name FROM indexes")) == "notes"
 
     asyncio.run(run())
+
+
+def test_whoever_looks_on_makes_and_migrates_nothing(url: str) -> None:
+    async def look_on() -> int:
+        async with opened(url, existing=True) as state:
+            return len(await state.list_indexes())
+
+    with pytest.raises(Unavailable, match="no server has been started"):
+        asyncio.run(look_on())
+    with connected(url) as connection:
+        assert sa.inspect(connection).get_table_names() == []
+        migrations.upgrade(connection, REVISIONS[0])
+    with pytest.raises(Unavailable, match=rf"another Pinyon \(revision {REVISIONS[0]}, this one knows {HEAD}\)"):
+        asyncio.run(look_on())
+
+    async def serve() -> None:
+        async with opened(url) as state:
+            await make_ready(state)
+            assert await look_on() == 1
+
+    with connected(url) as connection:
+        assert not sa.inspect(connection).has_table("jobs")
+    asyncio.run(serve())

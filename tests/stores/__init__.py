@@ -1,4 +1,0 @@
-import pytest
-
-# The contract's asserts are in the package, and should explain themselves as those of a test module do.
-pytest.register_assert_rewrite("pinyon.testing_stores", "tests.stores.machine")

@@ -230,7 +230,7 @@ async def build(config: Config, main_port: int) -> Ports:
     engine = Engine(known, precision=config.precision, threads=config.threads, limits=config.limits, observer=metrics)
     inference = InferenceService(known, engine, config.prices)
     ports = Ports(lambda port: listen(config.host, port))
-    indexes = await open_indexes(config, known, inference, ports, main_port) if config.indexes else None
+    indexes = await open_indexes(config, known, inference, ports, main_port, metrics) if config.indexes else None
     ready = False
 
     async def load() -> None:

@@ -12,14 +12,22 @@ from pinyon.catalog import Catalogue
 from pinyon.config import Config
 from pinyon.dialects.base import Route
 from pinyon.dialects.pinecone.control.routes import control_routes
-from pinyon.dialects.pinecone.data.routes import data_routes
+from pinyon.dialects.pinecone.control.routes_backups import backup_routes, collection_routes
+from pinyon.dialects.pinecone.data.routes import data_routes, import_routes
 from pinyon.errors import Unavailable
+from pinyon.http.metrics import Metrics
 from pinyon.http.ports import Ports
 from pinyon.http.server import is_loopback
+from pinyon.services.backups import BackupService
+from pinyon.services.collections import CollectionService
+from pinyon.services.copies import Copies
+from pinyon.services.import_sources import Sources
+from pinyon.services.imports import ImportService
 from pinyon.services.indexes import IndexService
 from pinyon.services.inference import InferenceService
+from pinyon.services.jobs import Jobs
 from pinyon.services.records import RecordsService
-from pinyon.state import IndexRecord
+from pinyon.state import IndexRecord, JobKind
 from pinyon.stores.base import Store
 
 if TYPE_CHECKING:
@@ -84,21 +92,24 @@ class Indexes:
 
     routes: tuple[Route, ...]
     service: IndexService
+    jobs: Jobs
     state: State
     store: Store
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         try:
+            await self.jobs.start()
             yield
         finally:
+            await self.jobs.close()
             await self.service.close()
             await self.store.close()
             await self.state.close()
 
 
 async def open_indexes(
-    config: Config, known: Catalogue, inference: InferenceService, ports: Ports, main_port: int
+    config: Config, known: Catalogue, inference: InferenceService, ports: Ports, main_port: int, metrics: Metrics
 ) -> Indexes:
     """Opens what the indexes are remembered in, and gives those that there are their addresses.
 
@@ -114,12 +125,27 @@ async def open_indexes(
         if await state.list_indexes():
             # Takes the store's lock, before any port of an index is taken from the process that has it.
             await store.keys()
-        service = IndexService(state, store, known, PortAddresses(ports, state))
+        limits = config.limits
+        jobs = Jobs(state, running=limits.max_running_jobs, waiting=limits.max_waiting_jobs, metrics=metrics)
+        service = IndexService(state, store, known, PortAddresses(ports, state), jobs)
+        copies = Copies(state, service, config.backups)
+        backups = BackupService(state, service, jobs, copies)
+        collections = CollectionService(state, service, jobs, copies)
         await service.start()
+        await backups.start()
+        await collections.start()
     except BaseException:
         await store.close()
         await state.close()
         raise
     records = RecordsService(service, inference, state, config.limits)
-    routes = (*control_routes(service, host_of(config, main_port)), *data_routes(records))
-    return Indexes(routes, service, state, store)
+    imports = ImportService(jobs, service, Sources(config.import_roots, config.integrations))
+    jobs.handle(JobKind.IMPORT, imports.run)
+    routes = (
+        *control_routes(service, host_of(config, main_port), collections),
+        *backup_routes(backups),
+        *collection_routes(collections),
+        *data_routes(records),
+        *import_routes(imports),
+    )
+    return Indexes(routes, service, jobs, state, store)

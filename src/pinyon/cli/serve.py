@@ -34,6 +34,8 @@ _CANNOT_LISTEN = {
     "log_format",
     "index_hosts",
     "indexes",
+    "backup_dir",
+    "import_roots",
 )
 def serve(**flags: Any) -> None:
     """Answer the vendors' APIs until SIGTERM or Ctrl-C."""

@@ -48,6 +48,11 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
         ("--no-indexes", "indexes"),
         {"is_flag": True, "flag_value": False, "default": None, "help": "Serve inference alone, and write nothing."},
     ),
+    "backup_dir": (("--backup-dir",), {"metavar": "DIR|URI", "help": "Where backups are kept (backups/ of the data)."}),
+    "import_roots": (
+        ("--import-root", "import_roots"),
+        {"multiple": True, "metavar": "DIR", "help": "A folder below which file:// imports may read."},
+    ),
     "offline": (("--offline",), {"is_flag": True, "default": None, "help": "Never fetch anything from the hub."}),
     "log_format": (("--log-format",), {"metavar": "text|json", "help": "Form of the log lines (text)."}),
 }

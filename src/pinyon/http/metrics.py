@@ -54,6 +54,12 @@ class Metrics:
         self._queued = Gauge(
             "pinyon_queued_tokens", "Tokens that wait for the model", ("model",), registry=self.registry
         )
+        self._jobs = Gauge(
+            "pinyon_jobs_unfinished", "Jobs that wait or run", ("kind", "status"), registry=self.registry
+        )
+        self._finished_jobs = Counter(
+            "pinyon_jobs_finished", "Jobs that ended in this process", ("kind", "status"), registry=self.registry
+        )
         self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._spent: dict[tuple[str, str, str], tuple[Counter, Counter]] = {}
 
@@ -94,6 +100,14 @@ class Metrics:
         self._padding.labels(model).observe(1 - tokens / padded_tokens)
         self._run_seconds.labels(model).observe(seconds)
         self._batch_tokens.labels(model).inc(tokens)
+
+    def watch_jobs(self, kind: str, status: str, count: Callable[[], float]) -> None:
+        """Asks `count` for the jobs of a kind that are pending or running whenever the numbers are read."""
+        self._jobs.labels(kind, status).set_function(count)
+
+    def finished_job(self, kind: str, status: str) -> None:
+        """Counts one that has completed, failed or been cancelled."""
+        self._finished_jobs.labels(kind, status).inc()
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

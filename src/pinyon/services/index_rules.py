@@ -66,9 +66,6 @@ def checked_settings(settings: IndexSettings) -> IndexSettings:
     """The settings as they are remembered. Raises InvalidRequest, NotFound, Unsupported."""
     check_name(settings.name)
     _check_vectors(settings.vector_type, settings.metric, settings.dimension)
-    if settings.source_collection is not None:
-        name = settings.source_collection
-        raise NotFound(f"Collection {name} not found", "collection", name)
     if settings.cmek_id is not None:
         raise Unsupported("Customer-managed encryption keys are not served")
     check_schema(settings.schema)

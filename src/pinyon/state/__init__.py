@@ -1,5 +1,5 @@
-"""What the control plane remembers: indexes, the ports they answer at, and what their namespaces declare. SQLite by
-default, PostgreSQL by URL.
+"""What the control plane remembers: indexes, the ports they answer at, what their namespaces declare, jobs, backups and
+collections. SQLite by default, PostgreSQL by URL.
 
 `records` says what is remembered, `State` is how to get at it. The only place that imports SQLAlchemy; what SQLAlchemy
 raises ends here, as the errors of `pinyon.errors`. Knows no vendor's shape, and checks only what the database must
@@ -11,13 +11,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pinyon.state.records import (
+    BackupRecord,
+    BackupStatus,
     Byoc,
+    CollectionRecord,
+    CollectionStatus,
     Dedicated,
     Deployment,
     Embed,
     IndexRecord,
     IndexSettings,
     IndexStatus,
+    JobKind,
+    JobRecord,
+    JobStatus,
     Pod,
     Schema,
     Serverless,
@@ -28,13 +35,20 @@ if TYPE_CHECKING:
     from pinyon.state.state import State
 
 __all__ = [
+    "BackupRecord",
+    "BackupStatus",
     "Byoc",
+    "CollectionRecord",
+    "CollectionStatus",
     "Dedicated",
     "Deployment",
     "Embed",
     "IndexRecord",
     "IndexSettings",
     "IndexStatus",
+    "JobKind",
+    "JobRecord",
+    "JobStatus",
     "Pod",
     "Schema",
     "Serverless",

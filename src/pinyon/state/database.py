@@ -66,6 +66,20 @@ class Database:
         except OSError as error:
             raise Unavailable(f"The control plane's database cannot be opened: {error.strerror}") from error
 
+    def check(self) -> None:
+        """Raises Unavailable if the database or its tables are not there, or are another Pinyon's."""
+        # To connect would make the file.
+        revision = None if self._path is not None and not self._path.exists() else self.read(_revision)
+        if revision is None:
+            raise Unavailable(
+                "There is no control plane's database here: no server has been started with these settings"
+            )
+        if revision != HEAD:
+            raise Unavailable(
+                f"The control plane's database was written by another Pinyon (revision {revision}, this one knows "
+                f"{HEAD})"
+            )
+
     def read(self, work: Callable[[sa.Connection], _T]) -> _T:
         """Runs `work` in a transaction that writes nothing."""
         with _translated(), self._engine.begin() as connection:

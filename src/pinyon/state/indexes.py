@@ -11,38 +11,20 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
-from pinyon.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotFound
+from pinyon.errors import AlreadyExists, FailedPrecondition, NotFound
 from pinyon.state.ports import release_port, take_port
-from pinyon.state.records import (
-    Byoc,
-    Dedicated,
-    Deployment,
-    Embed,
-    IndexRecord,
-    IndexSettings,
-    IndexStatus,
-    Pod,
-    Serverless,
-    VectorType,
-)
-from pinyon.state.tables import indexes
-from pinyon.types import Metric
+from pinyon.state.records import IndexRecord, IndexSettings, IndexStatus
+from pinyon.state.rows import check_texts, is_storable, pack_settings, unpack_settings
+from pinyon.state.tables import backups, indexes
 
-_DEPLOYMENTS: dict[str, type[Deployment]] = {"serverless": Serverless, "pod": Pod, "byoc": Byoc}
-_KINDS = {deployment: kind for kind, deployment in _DEPLOYMENTS.items()}
-_TEXTS = ("name", "source_collection", "source_backup_id", "cmek_id")
 _SETTINGS = tuple(setting.name for setting in fields(IndexSettings))
 
 
 def create(connection: sa.Connection, settings: IndexSettings, ports: range, now: datetime) -> IndexRecord:
     """Raises AlreadyExists, InvalidRequest for text that no database keeps, FailedPrecondition when ports run out."""
-    for param in _TEXTS:
-        text = getattr(settings, param)
-        if text is not None and not _is_storable(text):
-            raise InvalidRequest("must be Unicode text without NUL characters", (param,))
+    check_texts(settings, "name", "source_collection", "source_backup_id", "cmek_id")
     if connection.scalar(sa.select(indexes.c.id).where(indexes.c.name == settings.name)) is not None:
         raise AlreadyExists(f"Index {settings.name} already exists")
     record = IndexRecord(
@@ -53,13 +35,13 @@ def create(connection: sa.Connection, settings: IndexSettings, ports: range, now
         created_at=now,
         version=1,
     )
-    connection.execute(indexes.insert().values(_row(record)))
+    connection.execute(indexes.insert().values(pack_settings(record)))
     return record
 
 
 def get(connection: sa.Connection, name: str) -> IndexRecord:
     """Raises NotFound."""
-    if _is_storable(name):
+    if is_storable(name):
         row = connection.execute(sa.select(indexes).where(indexes.c.name == name)).one_or_none()
         if row is not None:
             return _record(row)
@@ -77,7 +59,7 @@ def update(connection: sa.Connection, record: IndexRecord) -> IndexRecord:
     meanwhile, is terminating, or is protected and would terminate."""
     if record.deletion_protection and record.status is IndexStatus.TERMINATING:
         raise FailedPrecondition(f"Deletion protection is enabled for index {record.name}")
-    row = _row(record) | {"version": record.version + 1}
+    row = pack_settings(record) | {"version": record.version + 1}
     for never_changed in ("id", "name", "created_at", "port"):
         del row[never_changed]
     return _write(connection, record, row)
@@ -111,6 +93,7 @@ def delete(connection: sa.Connection, id: str, now: datetime) -> None:
     if record.status is IndexStatus.READY:
         raise FailedPrecondition(f"Index {record.name} is ready, and was not told to terminate")
     connection.execute(indexes.delete().where(indexes.c.id == id))
+    connection.execute(backups.update().where(backups.c.source_index_id == id).values(source_deleted_at=now))
     release_port(connection, record.port, now)
 
 
@@ -132,24 +115,6 @@ def _write(connection: sa.Connection, record: IndexRecord, row: dict[str, Any]) 
     raise FailedPrecondition(f"Index {record.name} was changed by another request")
 
 
-def _is_storable(text: str) -> bool:
-    """PostgreSQL keeps no NUL, and nobody keeps half a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _row(record: IndexRecord) -> dict[str, Any]:
-    row: dict[str, Any] = msgspec.to_builtins(record, builtin_types=(datetime,))
-    row["deployment"] = {"kind": _KINDS[type(record.deployment)], **row["deployment"]}
-    return row
-
-
 def _record(row: sa.Row[Any]) -> IndexRecord:
-    values = dict(row._mapping)
-    deployment = values["deployment"]
-    values["deployment"] = msgspec.convert(deployment, _DEPLOYMENTS[deployment["kind"]])
-    values["vector_type"] = VectorType(values["vector_type"])
-    values["metric"] = Metric(values["metric"])
-    values["status"] = IndexStatus(values["status"])
-    values["read_capacity"] = msgspec.convert(values["read_capacity"], Dedicated | None)
-    values["embed"] = msgspec.convert(values["embed"], Embed | None)
-    return IndexRecord(**values)
+    values = unpack_settings(dict(row._mapping))
+    return IndexRecord(**values | {"status": IndexStatus(values["status"])})

@@ -112,3 +112,95 @@ class IndexRecord(IndexSettings):
     port: int | None  # None: it has no port of its own
     created_at: datetime  # UTC
     version: int  # of this row: every change adds 1
+
+
+# --- jobs, and what they make ----------------------------------------------------------------------------------------
+
+
+class JobKind(StrEnum):
+    BACKUP = "backup"
+    RESTORE = "restore"
+    IMPORT = "import"
+    COLLECTION = "collection"
+
+
+class JobStatus(StrEnum):
+    PENDING = "pending"  # waits for its turn; nothing has been done
+    RUNNING = "running"  # has begun; after a restart it goes on from its progress
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (JobStatus.PENDING, JobStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """Work that may outlast a request and a restart. `request` and `progress` hold JSON values."""
+
+    id: str  # a UUID, never used again
+    kind: JobKind
+    index_id: (
+        str | None
+    )  # what it works on: of a backup or a collection the source, of a restore or an import the target
+    index_name: str | None
+    status: JobStatus
+    request: Mapping[str, Any]  # what was asked for
+    progress: Mapping[str, Any]  # where to go on
+    percent: float  # 0 to 100
+    error: str | None  # of a failed one, a sentence for people
+    cancelling: bool  # somebody wants it to stop
+    created_at: datetime  # UTC
+    finished_at: datetime | None
+    version: int  # of this row: every change adds 1
+
+
+class BackupStatus(StrEnum):
+    INITIALIZING = "initializing"
+    READY = "ready"
+    FAILED = "failed"
+    TERMINATING = "terminating"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRecord:
+    """An index at one moment. The counts are None until they are known."""
+
+    id: str  # a UUID, never used again
+    name: str | None
+    description: str | None
+    source_index_id: str
+    source_index_name: str
+    settings: IndexSettings  # of the source at that moment
+    schemas: Mapping[str, Schema]  # what its namespaces declared
+    status: BackupStatus
+    record_count: int | None
+    namespace_count: int | None
+    size_bytes: int | None
+    tags: Mapping[str, str]
+    created_at: datetime  # UTC
+    source_deleted_at: datetime | None = None  # when its index was forgotten; None: it is there
+
+
+class CollectionStatus(StrEnum):
+    INITIALIZING = "initializing"
+    READY = "ready"
+    FAILED = "failed"
+    TERMINATING = "terminating"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionRecord:
+    """A static copy of a pod index. The counts are None until they are known."""
+
+    id: str  # a UUID, never used again
+    name: str  # of one collection at a time
+    environment: str
+    settings: IndexSettings  # of the source at that moment
+    dimension: int | None  # None: sparse vectors alone
+    vector_count: int | None
+    size_bytes: int | None
+    status: CollectionStatus
+    created_at: datetime  # UTC

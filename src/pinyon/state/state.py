@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from pinyon.errors import Unavailable
-from pinyon.state import indexes, namespaces
+from pinyon.state import backups, collections, indexes, jobs, namespaces
 from pinyon.state.database import Database
-from pinyon.state.records import IndexRecord, IndexSettings, Schema
+from pinyon.state.records import (
+    BackupRecord,
+    CollectionRecord,
+    IndexRecord,
+    IndexSettings,
+    JobKind,
+    JobRecord,
+    Schema,
+)
 
 _T = TypeVar("_T")
 
@@ -45,18 +53,19 @@ class State:
         *,
         ports: range = INDEX_PORTS,
         lock_seconds: float = 30,
+        existing: bool = False,
         clock: Callable[[], datetime] = _now,
     ) -> State:
         """Opens `sqlite:////folder/state.db`, which is made if it is not there, or `postgresql://user@host/database`,
         and brings its tables up to date.
 
         New indexes get a port out of `ports`; none if it is empty. `lock_seconds` is how long a writer waits for one of
-        another process. Raises ConfigError for a URL that is neither, Unavailable also for a database that a newer
-        Pinyon has written.
+        another process. `existing`: neither makes nor changes tables, for whoever looks on while a server runs. Raises
+        ConfigError for a URL that is neither, Unavailable also for a database that a newer Pinyon has written.
         """
         database = Database(url, lock_seconds)
         try:
-            await asyncio.to_thread(database.prepare)
+            await asyncio.to_thread(database.check if existing else database.prepare)
         except BaseException:
             database.close()
             raise
@@ -119,6 +128,112 @@ class State:
     async def set_namespace_schema(self, index_id: str, namespace: str, schema: Schema | None) -> None:
         """None: it declares nothing. A schema goes with its index. Raises NotFound if that is gone."""
         await self._write(lambda connection: namespaces.set_schema(connection, index_id, namespace, schema))
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    async def create_job(
+        self,
+        kind: JobKind,
+        *,
+        request: Mapping[str, Any],
+        index_id: str | None = None,
+        index_name: str | None = None,
+    ) -> JobRecord:
+        """A new job, PENDING, with an id. Raises InvalidRequest for text that holds NUL."""
+        return await self._write(
+            lambda connection: jobs.create(connection, kind, request, index_id, index_name, self._clock())
+        )
+
+    async def get_job(self, id: str) -> JobRecord:
+        """Raises NotFound."""
+        return await self._read(lambda connection: jobs.get(connection, id))
+
+    async def change_job(self, id: str, make: Callable[[JobRecord], JobRecord]) -> JobRecord:
+        """What `make` makes of the job as it is now, so that nobody comes between; gives it as it is then.
+
+        `make` is quick and pure, and runs in a thread; what it raises comes through, and nothing is changed. What was
+        asked for stays as it is, `finished_at` and `version` are set here. Raises NotFound; FailedPrecondition if the
+        job has finished: then it changes no more.
+        """
+        return await self._write(lambda connection: jobs.change(connection, id, make, self._clock))
+
+    async def list_jobs(
+        self, *, kind: JobKind | None = None, index_id: str | None = None, after: str | None = None, limit: int = 100
+    ) -> list[JobRecord]:
+        """At most `limit`, newest first, from behind the job whose id is `after`. Raises InvalidRequest if that is no
+        id."""
+        return await self._read(lambda connection: jobs.page(connection, kind, index_id, after, limit))
+
+    async def unfinished_jobs(self) -> list[JobRecord]:
+        """Those that are to be done or to be gone on with, oldest first."""
+        return await self._read(jobs.unfinished)
+
+    # --- backups -----------------------------------------------------------------------------------------------------
+
+    async def create_backup(
+        self,
+        source: IndexRecord,
+        *,
+        schemas: Mapping[str, Schema],
+        name: str | None = None,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> BackupRecord:
+        """A new backup of `source`, INITIALIZING, with an id. Raises InvalidRequest for text that holds NUL."""
+        return await self._write(
+            lambda connection: backups.create(connection, source, schemas, name, description, tags or {}, self._clock())
+        )
+
+    async def get_backup(self, id: str) -> BackupRecord:
+        """Raises NotFound."""
+        return await self._read(lambda connection: backups.get(connection, id))
+
+    async def change_backup(self, id: str, make: Callable[[BackupRecord], BackupRecord]) -> BackupRecord:
+        """As `change_job`; where it comes from stays as it is. Raises NotFound, InvalidRequest."""
+        return await self._write(lambda connection: backups.change(connection, id, make))
+
+    async def delete_backup(self, id: str) -> None:
+        """Forgets it. Raises NotFound."""
+        await self._write(lambda connection: backups.delete(connection, id))
+
+    async def list_backups(
+        self,
+        *,
+        index_name: str | None = None,
+        index_id: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[BackupRecord]:
+        """Newest first, those of one index if it is given; from behind the backup whose id is `after`, which may be
+        gone. Raises InvalidRequest if that is no id."""
+        return await self._read(lambda connection: backups.page(connection, index_name, index_id, after, limit))
+
+    # --- collections -------------------------------------------------------------------------------------------------
+
+    async def create_collection(self, name: str, *, source: IndexRecord, environment: str) -> CollectionRecord:
+        """A new collection of `source`, INITIALIZING, with an id. Raises AlreadyExists (a terminating one still has its
+        name), InvalidRequest for text that holds NUL."""
+        return await self._write(
+            lambda connection: collections.create(connection, name, source, environment, self._clock())
+        )
+
+    async def get_collection(self, name: str) -> CollectionRecord:
+        """Raises NotFound."""
+        return await self._read(lambda connection: collections.get(connection, name))
+
+    async def change_collection(
+        self, name: str, make: Callable[[CollectionRecord], CollectionRecord]
+    ) -> CollectionRecord:
+        """As `change_job`; `id`, `name` and `created_at` stay as they are. Raises NotFound."""
+        return await self._write(lambda connection: collections.change(connection, name, make))
+
+    async def delete_collection(self, name: str) -> None:
+        """Forgets it, which frees its name. Raises NotFound."""
+        await self._write(lambda connection: collections.delete(connection, name))
+
+    async def list_collections(self) -> list[CollectionRecord]:
+        """Every collection, whatever its status, by rising name."""
+        return await self._read(collections.list_all)
 
     async def _read(self, work: Callable[[sa.Connection], _T]) -> _T:
         self._must_be_open()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
 # What `migrations` ends at. It stands here so that opening a database that is up to date does not import Alembic.
-HEAD = "0002"
+HEAD = "0003"
 # NOTE: not Alembic's own name for it: a PostgreSQL database may be shared with another program that uses Alembic.
 VERSION_TABLE = "pinyon_revision"
 
@@ -86,4 +86,58 @@ released_ports = sa.Table(
     metadata,
     sa.Column("port", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("released_at", Moment, nullable=False),
+)
+
+# What may take longer than a request. `created_at` is unique: it is the order of the listings, see `rows.next_moment`.
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
+    # Not a foreign key: what was done is remembered when its index is gone.
+    sa.Column("index_id", sa.String),
+    sa.Column("index_name", sa.String),
+    sa.Column("status", sa.String, nullable=False, index=True),
+    sa.Column("request", _OPEN, nullable=False),
+    sa.Column("progress", _OPEN, nullable=False),
+    sa.Column("percent", sa.Double, nullable=False),
+    sa.Column("error", _OPEN),  # JSON, though a string: it may quote what no database keeps as text
+    sa.Column("cancelling", sa.Boolean, nullable=False),
+    sa.Column("created_at", Moment, nullable=False, unique=True),
+    sa.Column("finished_at", Moment),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
+backups = sa.Table(
+    "backups",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String),
+    sa.Column("description", sa.String),
+    # Not a foreign key: a backup outlives its index.
+    sa.Column("source_index_id", sa.String, nullable=False),
+    sa.Column("source_index_name", sa.String, nullable=False),
+    sa.Column("settings", _OPEN, nullable=False),  # of the index, as `rows.pack_settings` gives them
+    sa.Column("schemas", _OPEN, nullable=False),  # of its namespaces
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("record_count", sa.BigInteger),
+    sa.Column("namespace_count", sa.BigInteger),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("tags", _OPEN, nullable=False),
+    sa.Column("created_at", Moment, nullable=False, unique=True),
+    sa.Column("source_deleted_at", Moment),
+)
+
+collections = sa.Table(
+    "collections",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("environment", sa.String, nullable=False),
+    sa.Column("settings", _OPEN, nullable=False),  # of the index that it was made from
+    sa.Column("dimension", sa.Integer),
+    sa.Column("vector_count", sa.BigInteger),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
 )

@@ -9,7 +9,7 @@ layout, ids are unique within a call except where said, sparse indices rise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -173,8 +173,36 @@ class Index(Protocol):
         """Every namespace with its number of records, by rising name."""
         ...
 
+    async def snapshot(self) -> Snapshot:
+        """All that it holds behind one write, to be read while others go on. Writes wait for no longer than it takes to
+        copy what changes, reads not at all. Raises Unavailable."""
+        ...
+
     async def close(self) -> None:
-        """Ends whatever it holds. Closing twice is no error."""
+        """Ends whatever it holds, but no snapshot. Closing twice is no error."""
+        ...
+
+
+class Snapshot(Protocol):
+    """What an index held at one moment. It outlives the index, closed or dropped, and needs its store open."""
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last write that is in it."""
+        ...
+
+    @property
+    def namespaces(self) -> Mapping[str, int]:
+        """Every namespace with its number of records, by rising name."""
+        ...
+
+    def batches(self) -> AsyncIterator[tuple[str, Sequence[Record]]]:
+        """Every record once, whole, values bit for bit: a namespace and at most 1,000 of its records. Those of one
+        namespace follow each other. To be called once. Raises Unavailable: it was closed, or cannot be read."""
+        ...
+
+    async def close(self) -> None:
+        """Frees what it holds, read to its end or not. Closing twice is no error."""
         ...
 
 
@@ -200,5 +228,5 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Closes every open index."""
+        """Closes every open index, and every snapshot."""
         ...

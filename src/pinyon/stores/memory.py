@@ -10,7 +10,8 @@ What base.py leaves open, it settles:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,9 +29,12 @@ from pinyon.stores.base import (
     Metric,
     Query,
     Record,
+    Snapshot,
     SparseVector,
 )
 from pinyon.types import FloatArray
+
+_BATCH = 1_000  # records
 
 
 @dataclass(slots=True)
@@ -162,6 +166,10 @@ class MemoryIndex:
     async def namespaces(self) -> dict[str, int]:
         return {namespace: len(records) for namespace, records in sorted(self._namespaces().items())}
 
+    async def snapshot(self) -> Snapshot:
+        held = {namespace: list(records.values()) for namespace, records in sorted(self._namespaces().items())}
+        return MemorySnapshot(self.sequence, held)
+
     async def close(self) -> None:
         self.closed = True
 
@@ -181,6 +189,26 @@ class MemoryIndex:
         for record in self._records(namespace).values():
             if filter is None or matches(filter, record.metadata):
                 yield record
+
+
+class MemorySnapshot:
+    """See base.Snapshot. A record that is kept never changes: what is written takes its place."""
+
+    def __init__(self, sequence: int, records: dict[str, list[Record]]) -> None:
+        self.sequence = sequence
+        self.namespaces = {namespace: len(held) for namespace, held in records.items()}
+        self._records: dict[str, list[Record]] | None = records
+
+    async def batches(self) -> AsyncIterator[tuple[str, Sequence[Record]]]:
+        for namespace, count in self.namespaces.items():
+            for at in range(0, count, _BATCH):
+                if self._records is None:
+                    raise Unavailable("The snapshot is closed")
+                yield namespace, [_copied(record) for record in self._records[namespace][at : at + _BATCH]]
+                await asyncio.sleep(0)  # whoever else has something to do
+
+    async def close(self) -> None:
+        self._records = None
 
 
 def _score(query: Query, record: Record, metric: Metric) -> float | None:

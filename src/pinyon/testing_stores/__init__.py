@@ -14,8 +14,9 @@ from pinyon.testing_stores.filtering import Filtering
 from pinyon.testing_stores.lifetimes import Lifetimes
 from pinyon.testing_stores.ranking import Ranking
 from pinyon.testing_stores.reads import Reads
+from pinyon.testing_stores.snapshots import Snapshots
 from pinyon.testing_stores.writes import Writes
 
 
-class StoreContract(Lifetimes, Writes, Reads, Ranking, Filtering):
+class StoreContract(Lifetimes, Writes, Reads, Ranking, Filtering, Snapshots):
     """Every promise of stores/base.py. Subclass it, and say how a store is made."""

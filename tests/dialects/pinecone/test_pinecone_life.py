@@ -47,10 +47,20 @@ def test_python_asyncio(serve: Callable[..., str], major: int) -> None:
     run_python(major, "life_asyncio", serve())
 
 
+@pytest.mark.parametrize("major", [7, 8, 9, 10])
+def test_python_backups(serve: Callable[..., str], major: int) -> None:
+    run_python(major, "backups", serve())
+
+
 @pytest.mark.parametrize("major", [8, 9])
 def test_typescript(serve: Callable[..., str], major: int) -> None:
     """8 sends 2026-04, 9 sends 2026-07."""
     run_typescript(major, "life.mjs", serve())
+
+
+@pytest.mark.parametrize("major", [8, 9])
+def test_typescript_backups(serve: Callable[..., str], major: int) -> None:
+    run_typescript(major, "backups.mjs", serve())
 
 
 def test_indexes_at_paths_of_the_main_port(serve: Callable[..., str]) -> None:

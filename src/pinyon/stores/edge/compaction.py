@@ -104,8 +104,13 @@ def run(old: Path, new: Path, layout: Layout) -> None:
 
 
 def size_on_disk(folder: Path) -> int:
-    """Bytes, without the holes."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*"))
+    """Bytes, without the holes. What goes away meanwhile may count or not."""
+    size = 0
+    for path, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):
+                size += os.lstat(Path(path, name)).st_blocks * 512
+    return size
 
 
 def copy_shard(old: Path, new: Path) -> None:
@@ -119,10 +124,11 @@ def copy_shard(old: Path, new: Path) -> None:
                 with suppress(OSError):  # not every file system has links
                     os.link(source, target / name)
                     continue
-            _copy_file(source, target / name)
+            copy_file(source, target / name)
 
 
-def _copy_file(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """Holes stay holes. Raises OSError."""
     with source.open("rb") as reading, target.open("xb") as writing:
         size = os.fstat(reading.fileno()).st_size
         end = 0
@@ -153,8 +159,9 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def _die_with(parent: int) -> None:
-    """Asks Linux for it. Elsewhere an orphan works on for nothing, in a folder that no one names."""
+def die_with(parent: int) -> None:
+    """Ends this process when the thread that started it ends. Asks Linux for it; elsewhere an orphan works on for
+    nothing, in a folder that no one names."""
     if sys.platform == "linux":
         parent_death = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None).prctl(parent_death, signal.SIGKILL)
@@ -164,7 +171,7 @@ def _die_with(parent: int) -> None:
 
 def main(arguments: list[str]) -> None:
     parent, old, new, dimension, metric = arguments
-    _die_with(int(parent))
+    die_with(int(parent))
     layout = Layout(None if dimension == "-" else int(dimension), Metric(metric))
     run(Path(old), Path(new), layout)
 

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +177,19 @@ class Contents:
         known = self.ids(namespace)
         return [point_id(namespace, id) for id in ids if id in known]
 
-    # Compaction: start on the thread that waits for it, begin on the writing one, catch_up on any, then finish on the
+    def check_room(self) -> None:
+        """Raises Unavailable if the disk has none for a copy of the index."""
+        if self._room() < compaction.size_on_disk(self.folder) + _PAGES:
+            raise Unavailable("No snapshot of the index can be made: the disk is full")
+
+    def hold(self, copy: Callable[[Path, int, int], object]) -> tuple[int, dict[str, int]]:
+        """On the writing thread: while nobody writes, has `copy` take the shard, which is whole up to a write, with the
+        journal up to another. Gives that one's number, and the namespaces then. Raises Unavailable, OSError."""
+        self._journal.rotate(self.sequence)
+        copy(self.folder / self._manifest.shard, self._manifest.sequence, self.sequence)
+        return self.sequence, {namespace: len(ids) for namespace, ids in sorted(self.namespaces.items())}
+
+    # Compaction: start on the thread that waits for it, begin on the writing one, catch_up on any, finish on the
     # writing one.
 
     def start(self) -> tuple[Path, subprocess.Popen[bytes]]:

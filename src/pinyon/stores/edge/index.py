@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from pinyon.errors import Unavailable
 from pinyon.filters import And, Filter
-from pinyon.stores.base import Change, Check, Layout, Match, Metadata, Query, Record
+from pinyon.stores.base import Change, Check, Layout, Match, Metadata, Query, Record, Snapshot
 from pinyon.stores.edge.contents import Contents, Copy
 from pinyon.stores.edge.journal import Batch
 from pinyon.stores.edge.ranking import answer
+from pinyon.stores.edge.snapshot import Copying, Snapshots
 from pinyon.stores.points import Condition, point_id, to_condition, to_points, within
 
 T = TypeVar("T")
@@ -66,6 +67,7 @@ class EdgeIndex:
         folder: Path,
         readers: Executor,
         compacting: threading.Semaphore,
+        snapshots: Snapshots,
         *,
         compact_after: int,
         reserve: int,
@@ -74,6 +76,7 @@ class EdgeIndex:
         self._contents = Contents(folder, reserve)
         self._readers = readers
         self._compacting = compacting
+        self._snapshots = snapshots
         self._compact_after = compact_after
         self._writer = ThreadPoolExecutor(1, "edge-writer")
         self._compaction: threading.Thread | None = None
@@ -194,6 +197,20 @@ class EdgeIndex:
         return await self._read(
             lambda: {namespace: len(ids) for namespace, ids in sorted(self._contents.namespaces.items())}, 1
         )
+
+    async def snapshot(self) -> Snapshot:
+        def hold(copy: Copying) -> Future[tuple[int, dict[str, int]]]:
+            def held() -> tuple[int, dict[str, int]]:
+                self._check()
+                return self._contents.hold(copy)
+
+            try:
+                return self._on_writer(held)
+            except RuntimeError as error:  # closed meanwhile
+                raise Unavailable("The index is closed") from error
+
+        self._check()
+        return await self._snapshots.open(self._contents, hold)
 
     async def close(self) -> None:
         if not self._closing:

@@ -19,9 +19,9 @@ from pinyon.stores.base import Index, Layout
 from pinyon.stores.edge import contents
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.edge.journal import sync_folder
+from pinyon.stores.edge.snapshot import LEFTOVER, Snapshots
 
 _LOCK = "lock"
-_LEFTOVER = "."  # begins the name of a folder that is being made or removed; no key does
 _READERS = 2
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -44,6 +44,7 @@ class EdgeStore:
         self._changing = asyncio.Lock()
         self._readers = ThreadPoolExecutor(_READERS, "edge-reader")
         self._compacting = threading.Semaphore(1)
+        self._snapshots = Snapshots(root)
 
     async def create(self, key: str, layout: Layout) -> Index:
         async with self._changing:
@@ -69,6 +70,7 @@ class EdgeStore:
             for index in self._open.values():
                 await index.close()
             self._open.clear()
+            await self._snapshots.close()
             self._closed = True
             self._readers.shutdown()
             if self._lock is not None:
@@ -113,7 +115,7 @@ class EdgeStore:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         self._lock = handle
-        for path in self._root.glob(f"{_LEFTOVER}*"):
+        for path in self._root.glob(f"{LEFTOVER}*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def _create(self, key: str, layout: Layout) -> None:
@@ -121,7 +123,7 @@ class EdgeStore:
         target = self._path(key)
         if target.exists():
             raise AlreadyExists("There is an index of this key already")
-        new = self._root / f"{_LEFTOVER}new-{key}-{secrets.token_hex(4)}"
+        new = self._root / f"{LEFTOVER}new-{key}-{secrets.token_hex(4)}"
         try:
             contents.create(new, layout)
             new.rename(target)
@@ -135,19 +137,24 @@ class EdgeStore:
         if not folder.exists():
             raise NotFound("There is no index of this key", "index", key)
         return EdgeIndex(
-            folder, self._readers, self._compacting, compact_after=self._compact_after, reserve=self._reserve
+            folder,
+            self._readers,
+            self._compacting,
+            self._snapshots,
+            compact_after=self._compact_after,
+            reserve=self._reserve,
         )
 
     def _remove(self, key: str) -> None:
         folder = self._path(key)
         if folder.exists():
-            gone = self._root / f"{_LEFTOVER}gone-{key}-{secrets.token_hex(4)}"
+            gone = self._root / f"{LEFTOVER}gone-{key}-{secrets.token_hex(4)}"
             folder.rename(gone)
             sync_folder(self._root)
             shutil.rmtree(gone, ignore_errors=True)
 
     def _keys(self) -> list[str]:
-        return sorted(path.parent.name for path in self._root.glob(f"[!{_LEFTOVER}]*/{contents.MANIFEST}"))
+        return sorted(path.parent.name for path in self._root.glob(f"[!{LEFTOVER}]*/{contents.MANIFEST}"))
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):

@@ -215,6 +215,8 @@ def create_param(param: Param, kind: str) -> Param:
             return ("spec", kind, *capacity_param(param))
         case ("schema", *rest):
             return ("spec", kind, "schema", "fields", *rest)
+        case ("source_collection",):
+            return ("spec", kind, "source_collection")
     return param
 
 

@@ -192,7 +192,7 @@ def index_model(record: IndexRecord, host: str) -> dict[str, Any]:
     return {
         "name": record.name,
         "host": host,
-        "schema": {"fields": _fields(record)},
+        "schema": {"fields": schema_fields(record)},
         "deployment": _deployment_model(record.deployment),
         **present({"read_capacity": capacity, "source_collection": record.source_collection}),
         **present({"source_backup_id": record.source_backup_id, "cmek_id": record.cmek_id}),
@@ -202,7 +202,8 @@ def index_model(record: IndexRecord, host: str) -> dict[str, Any]:
     }
 
 
-def _fields(record: IndexRecord) -> dict[str, Any]:
+def schema_fields(record: IndexSettings) -> dict[str, Any]:
+    """The fields of an index, or of a backup of one."""
     fields: dict[str, Any] = {}
     if record.embed is not None:
         embed = record.embed

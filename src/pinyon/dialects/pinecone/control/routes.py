@@ -23,6 +23,7 @@ from pinyon.dialects.pinecone.errors import Unprocessable, control_error_answer,
 from pinyon.dialects.pinecone.routes import respond, version_of, version_or_default
 from pinyon.dialects.wire import to_json
 from pinyon.errors import Param, PinyonError
+from pinyon.services.collections import CollectionService
 from pinyon.services.index_rules import IndexChange
 from pinyon.services.indexes import IndexService
 from pinyon.state import IndexRecord
@@ -34,9 +35,11 @@ FOR_MODEL = "create-for-model"
 T = TypeVar("T")
 
 
-def control_routes(indexes: IndexService, host_of: Callable[[IndexRecord], str]) -> tuple[Route, ...]:
+def control_routes(
+    indexes: IndexService, host_of: Callable[[IndexRecord], str], collections: CollectionService | None = None
+) -> tuple[Route, ...]:
     """`host_of` gives an index's address, with its scheme and without a slash at the end: clients would put https://
-    before a bare one."""
+    before a bare one. Indexes can be made from `collections`."""
 
     def described(record: IndexRecord, version: str) -> dict[str, Any]:
         if version >= V27:
@@ -52,22 +55,23 @@ def control_routes(indexes: IndexService, host_of: Callable[[IndexRecord], str])
         version = version_of(request)
         rename: Callable[[Param], Param]
         if version >= V27:
-            settings = convert_v27.create_settings(_decoded(CREATE_BODY_V27, body), _new_name)
+            settings = convert_v27.create_settings(decoded(CREATE_BODY_V27, body), _new_name)
             rename = convert_v27.create_param
         else:
-            call = _decoded(CREATE_BODY, body)
+            call = decoded(CREATE_BODY, body)
             settings = convert.create_settings(call)
 
             def rename(param: Param) -> Param:
                 return convert.create_param(param, convert.spec_kind(call.spec))
 
         with named_on_the_wire(rename):
-            record = await indexes.create_index(settings)
+            maker = indexes if settings.source_collection is None or collections is None else collections
+            record = await maker.create_index(settings)
         return json_response(to_json(described(record, version)), 201)
 
     async def create_index_for_model(request: Request, body: bytes) -> Response:
         version = version_of(request)
-        settings = convert.model_settings(_decoded(CREATE_FOR_MODEL_BODY, body), version)
+        settings = convert.model_settings(decoded(CREATE_FOR_MODEL_BODY, body), version)
         with named_on_the_wire(convert.model_param):
             record = await indexes.create_index_for_model(settings)
         return json_response(to_json(described(record, version)), 201)
@@ -91,7 +95,7 @@ def control_routes(indexes: IndexService, host_of: Callable[[IndexRecord], str])
         return Response(status_code=202)
 
     def route(method: str, path: str, handle: Handler) -> Route:
-        return Route(method, path, handle.__name__, handle, _error, _internal_error)
+        return Route(method, path, handle.__name__, handle, error, internal_error)
 
     one, for_model = "/indexes/{index_name}", f"/indexes/{FOR_MODEL}"
     return (
@@ -110,9 +114,9 @@ def control_routes(indexes: IndexService, host_of: Callable[[IndexRecord], str])
 def _configuration(body: bytes, version: str) -> tuple[IndexChange, Callable[[Param], Param]]:
     """The change, and how its errors' paths are called on the wire."""
     if version >= V27:
-        newer = _decoded(CONFIGURE_BODY_V27, body)
+        newer = decoded(CONFIGURE_BODY_V27, body)
         return convert_v27.index_change(newer), lambda param: convert_v27.configure_param(param, newer)
-    older = _decoded(CONFIGURE_BODY, body)
+    older = decoded(CONFIGURE_BODY, body)
     change = convert.index_change(older)
     kind = None if older.spec is None else convert.spec_kind(older.spec)
     return change, lambda param: param if kind is None else convert.create_param(param, kind)
@@ -127,7 +131,7 @@ def _new_name() -> str:
     return f"index-{secrets.token_hex(6)}"
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """As `decode`, and raises Unprocessable for JSON of another shape."""
     try:
         return decoder.decode(body)
@@ -137,9 +141,9 @@ def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decode(decoder, body)
 
 
-def _error(request: Request, error: PinyonError) -> Response:
+def error(request: Request, error: PinyonError) -> Response:
     return respond(control_error_answer(error, version_or_default(request)))
 
 
-def _internal_error(request: Request) -> Response:
+def internal_error(request: Request) -> Response:
     return respond(internal_error_answer())

@@ -254,9 +254,41 @@ class ConfigureBodyV27(msgspec.Struct, forbid_unknown_fields=True):
     deletion_protection: str | None = None
 
 
+# --- backups and collections -----------------------------------------------------------------------------------------
+
+
+class CreateBackupBody(msgspec.Struct):
+    """The same at every version, as that of collections."""
+
+    name: str | None = None
+    description: str | None = None
+
+
+class CreateCollectionBody(msgspec.Struct):
+    name: str
+    source: str
+
+
+class RestoreBody(msgspec.Struct):
+    name: str
+    tags: dict[str, str] | None = None
+    deletion_protection: str | None = None
+
+
+class RestoreBodyV27(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    tags: dict[str, str] | None = None
+    deletion_protection: str | None = None
+    read_capacity: ReadCapacity | None = None
+
+
 CREATE_BODY = msgspec.json.Decoder(CreateBody)
 CREATE_FOR_MODEL_BODY = msgspec.json.Decoder(CreateForModelBody)
 CONFIGURE_BODY = msgspec.json.Decoder(ConfigureBody)
 CREATE_BODY_V27 = msgspec.json.Decoder(CreateBodyV27)
 FIELD_V27: msgspec.json.Decoder[FieldV27] = msgspec.json.Decoder(FieldV27)
 CONFIGURE_BODY_V27 = msgspec.json.Decoder(ConfigureBodyV27)
+CREATE_BACKUP_BODY = msgspec.json.Decoder(CreateBackupBody)
+CREATE_COLLECTION_BODY = msgspec.json.Decoder(CreateCollectionBody)
+RESTORE_BODY = msgspec.json.Decoder(RestoreBody)
+RESTORE_BODY_V27 = msgspec.json.Decoder(RestoreBodyV27)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pinyon.dialects.base import Route, decode, json_response, named_on_the_wire, record_use
-from pinyon.dialects.pinecone.data import convert, convert_texts, schema
+from pinyon.dialects.pinecone.data import convert, convert_imports, convert_texts, schema
 from pinyon.dialects.pinecone.data.convert import namespace_in
 from pinyon.dialects.pinecone.data.errors import (
     internal_records_answer,
@@ -24,6 +24,7 @@ from pinyon.dialects.pinecone.data.errors import (
 )
 from pinyon.dialects.pinecone.routes import respond, version_of, version_or_default
 from pinyon.errors import InvalidRequest, Param, PinyonError
+from pinyon.services.imports import ImportService
 from pinyon.services.record_texts import TextDraft
 from pinyon.services.records import RecordsService
 
@@ -188,6 +189,43 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
         # Last: it matches whatever begins with /namespaces/.
         vectors("GET", "/namespaces/{namespace:path}", "describe_namespace", describe_namespace),
         vectors("DELETE", "/namespaces/{namespace:path}", "delete_namespace", delete_namespace),
+    )
+
+
+def import_routes(imports: ImportService) -> tuple[Route, ...]:
+    """The verbs of bulk imports."""
+
+    async def start_import(request: Request, body: bytes, index: str, version: str) -> Response:
+        call = _decode(schema.START_IMPORT, body)
+        mode = convert_imports.on_error(call)
+        with named_on_the_wire(convert_imports.import_param):
+            started = await imports.start_import(index, call.uri, integration_id=call.integration_id, on_error=mode)
+        return json_response(convert_imports.started_response(started))
+
+    async def list_imports(request: Request, body: bytes, index: str, version: str) -> Response:
+        query = request.query_params
+        convert.check_names(query, ("limit", "paginationToken"))
+        limit, token = convert.limit_of(query), query.get("paginationToken")
+        with named_on_the_wire(convert_imports.import_param):
+            page = await imports.list_imports(index, token=token, limit=limit)
+        return json_response(convert_imports.imports_response(page, version))
+
+    async def describe_import(request: Request, body: bytes, index: str, version: str) -> Response:
+        found = await imports.describe_import(index, request.path_params["id"])
+        return json_response(convert_imports.import_response(found, version))
+
+    async def cancel_import(request: Request, body: bytes, index: str, version: str) -> Response:
+        await imports.cancel_import(index, request.path_params["id"])
+        return json_response(b"{}")
+
+    def route(method: str, path: str, verb: str, handle: Versioned) -> Route:
+        return Route(method, ROOT + path, verb, _at_version(handle), status_error, status_internal_error)
+
+    return (
+        route("POST", "/bulk/imports", "start_import", start_import),
+        route("GET", "/bulk/imports", "list_imports", list_imports),
+        route("GET", "/bulk/imports/{id}", "describe_import", describe_import),
+        route("DELETE", "/bulk/imports/{id}", "cancel_import", cancel_import),
     )
 
 

@@ -126,6 +126,16 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True):
     rerank: SearchRerank | None = None
 
 
+class ImportErrorMode(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    on_error: str | None = None
+
+
+class StartImportBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    uri: str
+    integration_id: Annotated[str, Meta(max_length=1000)] | None = None
+    error_mode: ImportErrorMode | None = None
+
+
 UPSERT = msgspec.json.Decoder(UpsertBody)
 QUERY = msgspec.json.Decoder(QueryBody)
 FETCH_BY_METADATA = msgspec.json.Decoder(FetchByMetadataBody)
@@ -135,3 +145,4 @@ STATS = msgspec.json.Decoder(StatsBody)
 CREATE_NAMESPACE = msgspec.json.Decoder(CreateNamespaceBody)
 SEARCH = msgspec.json.Decoder(SearchBody)
 LINE = msgspec.json.Decoder(dict[str, object])
+START_IMPORT = msgspec.json.Decoder(StartImportBody)

@@ -1,0 +1,142 @@
+"""What backups and collections have in common: an index's content to an archive, and an archive's into a new index.
+
+Both are done by jobs, and can be done again from where the last report was: an archive is written anew, since another
+moment of the index would not fit to what is there; of records that are restored, each may be written twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pinyon.errors import FailedPrecondition, NotFound
+from pinyon.services.indexes import IndexService, OpenIndex
+from pinyon.services.jobs import JobCancelled, Report
+from pinyon.state import IndexSettings, IndexStatus, JobRecord
+from pinyon.state.records import Schema
+from pinyon.stores.base import Index
+
+if TYPE_CHECKING:
+    from pinyon.services.archives import Archive, ArchiveInfo
+    from pinyon.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """An archive, and what its index was like then. `schemas` are its namespaces', by their names."""
+
+    archive: ArchiveInfo
+    settings: IndexSettings
+    schemas: Mapping[str, Schema]
+
+
+class Copies:
+    """Archives of the indexes of one server, in one place (see `archives.Place`)."""
+
+    def __init__(self, state: State, indexes: IndexService, where: str) -> None:
+        self._state = state
+        self._indexes = indexes
+        self._where = where
+
+    async def write(self, job: JobRecord, id: str, report: Report) -> Copy:
+        """The archive `id` of the job's index as it is now. Raises NotFound if the index is gone, Unavailable."""
+        opened = await self._source(job)
+        settings = settings_of(opened.record)
+        schemas = await self._state.namespace_schemas(opened.record.id)
+        about = {"settings": msgspec.to_builtins(settings), "schemas": schemas}
+        await _import_archives()
+        from pinyon.services.archives import Place, write_archive
+
+        snapshot = await opened.index.snapshot()
+        try:
+            info = await write_archive(Place(self._where), id, snapshot, about, report)
+        finally:
+            await snapshot.close()
+        return Copy(info, settings, schemas)
+
+    async def delete(self, id: str) -> None:
+        """An unknown one is no error. Raises Unavailable."""
+        await _import_archives()
+        from pinyon.services.archives import Place, delete_archive
+
+        await delete_archive(Place(self._where), id)
+
+    async def check(self, id: str) -> None:
+        """Reads the whole archive. Raises FailedPrecondition if it is damaged, Unavailable."""
+        await self._opened(id)
+
+    async def _opened(self, id: str) -> Archive:
+        await _import_archives()
+        from pinyon.services.archives import Place, open_archive
+
+        return await open_archive(Place(self._where), id)
+
+    async def _source(self, job: JobRecord) -> OpenIndex:
+        assert job.index_name is not None
+        opened = await self._indexes.open_index(job.index_name)
+        if opened.record.id != job.index_id:
+            raise NotFound(f"Index {job.index_name} not found", "index", job.index_name)
+        return opened
+
+    async def restore(self, job: JobRecord, id: str, report: Report) -> None:
+        """Fills the job's index from the archive `id`, and makes it ready; or else it is seen to have failed."""
+        assert job.index_name is not None and job.index_id is not None
+        try:
+            index = await self._indexes.open_to_fill(job.index_name, job.index_id)
+            if index is None:
+                return await self._nothing_to_fill(job)
+            archive = await self._opened(id)
+            await _fill(index, archive, job, report)
+            for namespace, schema in archive.description["schemas"].items():
+                await self._state.set_namespace_schema(job.index_id, namespace, schema)
+            if not await self._indexes.finish_filling(job.index_name, job.index_id):
+                raise JobCancelled
+        except asyncio.CancelledError:
+            raise  # the server is shutting down, and the next start goes on
+        except Exception:
+            if await self._is_gone(job):
+                raise JobCancelled from None  # whatever it was, it came of that
+            await self._indexes.fail_filling(job.index_name, job.index_id)
+            raise
+
+    async def _nothing_to_fill(self, job: JobRecord) -> None:
+        """Returns if it was all done before a restart."""
+        if await self._is_gone(job):
+            raise JobCancelled
+        assert job.index_name is not None
+        record = await self._state.get_index(job.index_name)
+        if record.status is not IndexStatus.READY:
+            raise FailedPrecondition(f"Index {job.index_name} could not be filled")
+
+    async def _is_gone(self, job: JobRecord) -> bool:
+        assert job.index_name is not None
+        try:
+            record = await self._state.get_index(job.index_name)
+        except NotFound:
+            return True
+        return record.id != job.index_id or record.status is IndexStatus.TERMINATING
+
+
+async def _fill(index: Index, archive: Archive, job: JobRecord, report: Report) -> None:
+    done: int = job.progress.get("records", 0)
+    for namespace in archive.info.namespaces if not done else ():
+        await index.create_namespace(namespace)  # empty ones too
+    async for namespace, records in archive.batches(skip=done):
+        await index.upsert(namespace, records)
+        done += len(records)
+        await report(100 * done / archive.info.record_count, {"records": done})
+
+
+async def _import_archives() -> None:
+    """Not before it is needed, and not on the event loop: pyarrow takes a fifth of a second."""
+    await asyncio.to_thread(import_module, "pinyon.services.archives")
+
+
+def settings_of(record: IndexSettings) -> IndexSettings:
+    """The settings alone, of an index that has more."""
+    return IndexSettings(**{field.name: getattr(record, field.name) for field in fields(IndexSettings)})

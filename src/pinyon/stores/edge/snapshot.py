@@ -1,0 +1,284 @@
+"""Snapshots: an index as it was behind one write, read by a process of its own from a copy of the shard.
+
+The engine holds the interpreter's lock while it reads, and knows one state alone, the last. So:
+
+    parent                                           child
+    starts it                                        imports what it needs, says so on its standard output
+    holds writes, tells it which shard it is         copies the shard, links the journal, says so
+    goes on                                          replays the journal up to the hold
+    reads frames, one ahead of whoever asks          writes frames: length, then msgpack; one of length 0 is the end
+
+A full pipe stops the child, so a slow reader holds two frames and no more. The copy lies beside the indexes, not in
+one: neither a compaction nor the index's end takes it away. What a killed process leaves, the next one's store removes.
+
+    python -m pinyon.stores.edge.snapshot PARENT FOLDER DIMENSION METRIC
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import struct
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from pinyon.errors import Unavailable
+from pinyon.stores.base import Layout, Metric, Record, SparseVector
+from pinyon.stores.edge.compaction import copy_file, copy_shard, die_with, end
+from pinyon.stores.edge.contents import Contents
+from pinyon.stores.edge.journal import files, replay, write_all
+from pinyon.stores.edge.shard import Shard
+
+LEFTOVER = "."  # begins the name of a folder that a store removes when it opens
+
+_READY = b"ready\n"
+_COPIED = b"copied\n"
+_LENGTH = struct.Struct("<I")
+_RECORDS = 250  # a frame: the child's numbers are Python's while it reads them, of 32 bytes each
+_VALUES = 1_000_000  # dense ones, a frame
+
+T = TypeVar("T")
+Copying = Callable[[Path, int, int], None]  # of a shard, with the journal behind one write up to another
+Hold = Callable[[Copying], Future[tuple[int, dict[str, int]]]]  # calls it while nobody writes; see Contents.hold
+
+
+class _Task(msgspec.Struct, array_like=True):
+    """What the child copies, and what of the journal is missing in it."""
+
+    shard: str
+    after: int
+    upto: int
+
+
+class _Row(msgspec.Struct, array_like=True):
+    """A record. Arrays are little-endian bytes."""
+
+    id: str
+    values: bytes | None
+    indices: bytes | None
+    weights: bytes | None
+    metadata: dict[str, str | float | bool | list[str]]
+
+
+class _Frame(msgspec.Struct, array_like=True):
+    namespace: str
+    rows: list[_Row]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Frame).decode
+
+
+class EdgeSnapshot:
+    """See base.Snapshot. Its one thread starts the child, reads from it and ends it: the child dies with its thread."""
+
+    sequence: int
+    namespaces: Mapping[str, int]
+
+    def __init__(self, folder: Path, closed: Callable[[EdgeSnapshot], None]) -> None:
+        """`folder`: of the copy, not there yet. `closed` is called when it is no more."""
+        self._folder = folder
+        self._closed = closed
+        self._thread = ThreadPoolExecutor(1, "edge-snapshot")
+        self._child: subprocess.Popen[bytes] | None = None
+        self._read = False
+        self._closing: Future[None] | None = None
+
+    async def start(self, contents: Contents, hold: Hold) -> None:
+        """Raises Unavailable, OSError; close it then."""
+
+        def copy(shard: Path, after: int, upto: int) -> None:
+            assert child.stdin is not None
+            with suppress(OSError), child.stdin:  # it ended: told by what it does not say
+                child.stdin.write(msgspec.json.encode(_Task(str(shard), after, upto)) + b"\n")
+            self._await(child, _COPIED)
+
+        child = await self._run(lambda: self._started(contents))
+        self.sequence, self.namespaces = await self._run(lambda: hold(copy).result())
+
+    async def batches(self) -> AsyncIterator[tuple[str, Sequence[Record]]]:
+        if self._read:
+            raise Unavailable("A snapshot is read once")
+        self._read = True
+        counted: Counter[str] = Counter()
+        following = self._submit(self._frame)
+        while (frame := await asyncio.wrap_future(following)) is not None:
+            following = self._submit(self._frame)
+            namespace, records = frame
+            counted[namespace] += len(records)
+            yield namespace, records
+        if counted != {namespace: count for namespace, count in self.namespaces.items() if count}:
+            raise Unavailable("The index is damaged: a snapshot of it does not have the records that it counts")
+
+    async def close(self) -> None:
+        if self._closing is None:
+            if self._child is not None:
+                self._child.kill()  # whatever the thread waits for ends with it
+            self._closing = self._thread.submit(self._remove)
+            self._thread.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(self._closing))
+        self._closed(self)
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        try:
+            return self._thread.submit(work)
+        except RuntimeError as error:
+            raise Unavailable("The snapshot is closed") from error
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._submit(work))
+
+    def _started(self, contents: Contents) -> subprocess.Popen[bytes]:
+        contents.check_room()
+        self._folder.mkdir(mode=0o700)
+        layout = contents.layout
+        dimension = "-" if layout.dimension is None else str(layout.dimension)
+        arguments = [str(os.getpid()), str(self._folder), dimension, layout.metric.value]
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", __name__, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._await(self._child, _READY)
+        return self._child
+
+    def _await(self, child: subprocess.Popen[bytes], word: bytes) -> None:
+        assert child.stdout is not None
+        if child.stdout.read(len(word)) != word:
+            raise self._ended()
+
+    def _frame(self) -> tuple[str, list[Record]] | None:
+        """The next one; None: there are no more."""
+        assert self._child is not None
+        stream = self._child.stdout
+        assert stream is not None
+        header = stream.read(_LENGTH.size)
+        if len(header) < _LENGTH.size:
+            raise self._ended()
+        (length,) = _LENGTH.unpack(header)
+        if not length:
+            return None
+        body = stream.read(length)
+        if len(body) < length:
+            raise self._ended()
+        frame = _decode(body)
+        return frame.namespace, [_to_record(row) for row in frame.rows]
+
+    def _ended(self) -> Unavailable:
+        if self._closing is not None:
+            return Unavailable("The snapshot is closed")
+        return Unavailable("The snapshot of an index ended early: its process failed, or the disk is full")
+
+    def _remove(self) -> None:
+        if self._child is not None:
+            end(self._child)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Snapshots:
+    """Those that are open, of all indexes of a store."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: set[EdgeSnapshot] = set()
+
+    async def open(self, contents: Contents, hold: Hold) -> EdgeSnapshot:
+        """Raises Unavailable."""
+        snapshot = EdgeSnapshot(self._root / f"{LEFTOVER}snapshot-{secrets.token_hex(8)}", self._open.discard)
+        self._open.add(snapshot)
+        try:
+            await snapshot.start(contents, hold)
+        except OSError as error:
+            await snapshot.close()
+            raise Unavailable(f"No snapshot of the index can be made: {os.strerror(error.errno or 0)}") from error
+        except BaseException:
+            await snapshot.close()
+            raise
+        return snapshot
+
+    async def close(self) -> None:
+        for snapshot in list(self._open):
+            await snapshot.close()
+
+
+def run(folder: Path, layout: Layout) -> None:
+    """The child's work."""
+    out = sys.stdout.fileno()
+    write_all(out, _READY)
+    task = msgspec.json.decode(sys.stdin.readline(), type=_Task)
+    copy = copy_all(Path(task.shard), folder)
+    write_all(out, _COPIED)
+    os.nice(10)  # only now: writes were waiting
+    shard = Shard.load(copy, layout)
+    for batch in replay(folder, task.after, task.upto):
+        shard.apply(batch)
+    for frame in _frames(shard, layout):
+        body = _encode(frame)
+        write_all(out, _LENGTH.pack(len(body)) + body)
+    write_all(out, _LENGTH.pack(0))
+    shard.close()
+
+
+def copy_all(shard: Path, folder: Path) -> Path:
+    """Copies a shard that nobody writes meanwhile, with its index's journal. Gives the shard's copy."""
+    copy_shard(shard, folder / "shard")
+    for path in files(shard.parent):
+        try:
+            os.link(path, folder / path.name)
+        except OSError:  # not every file system has links
+            copy_file(path, folder / path.name)
+    return folder / "shard"
+
+
+def _frames(shard: Shard, layout: Layout) -> Iterator[_Frame]:
+    """Namespace by namespace: whoever writes them down again is spared small writes."""
+    places: dict[str, bytearray] = {}  # 16 bytes a record: all of them fit
+    for namespace, point in shard.places():
+        places.setdefault(namespace, bytearray()).extend(point)
+    records = min(_RECORDS, max(1, _VALUES // (layout.dimension or 1)))
+    for namespace in sorted(places):
+        ids = places[namespace]
+        for at in range(0, len(ids), 16 * records):
+            piece = bytes(ids[at : at + 16 * records])
+            found = shard.fetch([piece[place : place + 16] for place in range(0, len(piece), 16)])
+            yield _Frame(namespace, [_to_row(record) for _, record in found])
+
+
+def _to_row(record: Record) -> _Row:
+    values, sparse = record.values, record.sparse
+    return _Row(
+        record.id,
+        None if values is None else values.tobytes(),
+        None if sparse is None else sparse.indices.tobytes(),
+        None if sparse is None else sparse.values.tobytes(),
+        dict(record.metadata),
+    )
+
+
+def _to_record(row: _Row) -> Record:
+    sparse = None
+    if row.indices is not None and row.weights is not None:
+        sparse = SparseVector(np.frombuffer(row.indices, "<u4"), np.frombuffer(row.weights, "<f4"))
+    return Record(row.id, None if row.values is None else np.frombuffer(row.values, "<f4"), sparse, row.metadata)
+
+
+def main(arguments: list[str]) -> None:
+    parent, folder, dimension, metric = arguments
+    die_with(int(parent))
+    run(Path(folder), Layout(None if dimension == "-" else int(dimension), Metric(metric)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
