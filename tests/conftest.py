@@ -18,6 +18,10 @@ from pinyon.http.server import listen, url_of
 from pinyon.services.inference import InferenceService
 from pinyon.testing import FakeEngine, fake_catalogue
 
+# Before anything imports them: the contract's asserts are in the package, and should explain themselves as those of a
+# test module do.
+pytest.register_assert_rewrite("pinyon.testing_stores", "tests.stores.machine")
+
 
 class _ThreadedServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
