@@ -21,7 +21,7 @@ import numpy as np
 
 from pinyon.filters import Eq
 from pinyon.stores.base import Change, Index, Layout, Metric, Record, SparseVector
-from pinyon.stores.edge import EdgeStore, compaction, contents, journal
+from pinyon.stores.edge import EdgeStore, child, contents, journal
 from pinyon.stores.edge.contents import Contents
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.edge.journal import Journal
@@ -122,7 +122,7 @@ def _tell_of_compactions(said: Connection) -> None:
             super().__init__(*arguments, **named)
             said.send(("begun", self.pid))
 
-    setattr(compaction, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": Child}))  # noqa: B010
+    setattr(child, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": Child}))  # noqa: B010
     _wrap(Contents, "begin", lambda result: said.send(("copied", 0)))
     _wrap(Contents, "finish", lambda result: said.send(("swapped", 0)))
 

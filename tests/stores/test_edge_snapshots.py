@@ -198,7 +198,8 @@ def test_closing_ends_the_child_and_removes_the_copy(tmp_path: Path) -> None:
         begun, unread, left = await taken(index), await taken(index), await taken(index)
         assert len(copies(tmp_path)) == 3
         await anext(begun.batches())
-        pending = asyncio.ensure_future(anext(unread.batches()))
+        child_of(unread).send_signal(signal.SIGSTOP)  # with more to say than a pipe holds
+        pending = asyncio.ensure_future(held(unread))
         await asyncio.sleep(0)
         for there in (begun, unread):
             await there.close()

@@ -17,77 +17,52 @@ the old one and its journal, after it the new. What neither names is removed whe
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from pinyon.errors import Unavailable
-from pinyon.stores.base import Layout, Metric
-from pinyon.stores.edge import names
+from pinyon.stores.base import Layout
+from pinyon.stores.edge import child, names
 from pinyon.stores.edge.journal import replay, sync_folder, write_all
 from pinyon.stores.edge.shard import Shard
 
-_READY = b"ready\n"
-_COPIED = b"copied\n"
 _BLOCK = 1 << 20
 # Written once and never changed, so that a second name is as good as a copy: a graph, and the vectors under it.
 _IMMUTABLE = {"matrix.dat", "links_compressed.bin"}
 
 
 def start(old: Path, new: Path, layout: Layout) -> subprocess.Popen[bytes]:
-    """Starts a child, and waits until it is ready to copy `old` to `new`, a sibling of it.
-
-    The calling thread must live until the child ends: it is killed with it. Raises OSError, Unavailable.
-    """
-    dimension = "-" if layout.dimension is None else str(layout.dimension)
-    child = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(os.getpid()), str(old), str(new), dimension, layout.metric.value],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    _await(child, _READY)
-    return child
+    """Starts a child, and waits until it is ready to copy `old` to `new`, a sibling of it. See child.start. Raises
+    OSError, Unavailable."""
+    made = child.start(__name__, str(old), str(new), layout=layout)
+    _await(made, child.READY)
+    return made
 
 
-def copy(child: subprocess.Popen[bytes], after: int, upto: int) -> None:
+def copy(copying: subprocess.Popen[bytes], after: int, upto: int) -> None:
     """Has the child copy the shard, in which every write up to `after` is whole, and bring the copy up to `upto`. Waits
     for the copy alone: until then nobody may write. Raises Unavailable, and the child is gone."""
-    assert child.stdin is not None
-    with suppress(OSError), child.stdin:  # it ended: told by what it does not say
-        child.stdin.write(b"%d %d\n" % (after, upto))
-    _await(child, _COPIED)
-    assert child.stdout is not None
-    child.stdout.close()
+    child.tell(copying, b"%d %d" % (after, upto))
+    _await(copying, child.COPIED)
+    assert copying.stdout is not None
+    copying.stdout.close()
 
 
-def _await(child: subprocess.Popen[bytes], word: bytes) -> None:
-    assert child.stdout is not None
-    if child.stdout.read(len(word)) != word:
-        end(child)
+def _await(working: subprocess.Popen[bytes], word: bytes) -> None:
+    if not child.says(working, word):
+        child.end(working)
         raise Unavailable("The copy of an index, to compact it, failed")
-
-
-def end(child: subprocess.Popen[bytes]) -> None:
-    """Kills it. A second time is no error."""
-    child.kill()
-    child.wait()
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
 
 
 def run(old: Path, new: Path, layout: Layout) -> None:
     """The child's work."""
-    write_all(sys.stdout.fileno(), _READY)
+    child.say(child.READY)
     after, upto = map(int, sys.stdin.readline().split())
     copy_shard(old, new)
-    write_all(sys.stdout.fileno(), _COPIED)
+    child.say(child.COPIED)
     os.nice(10)  # only now: writes were waiting
     threads = max(1, (os.cpu_count() or 1) // 2)
     shard = Shard.load(new, layout, indexing_threads=threads)
@@ -159,20 +134,8 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def die_with(parent: int) -> None:
-    """Ends this process when the thread that started it ends. Asks Linux for it; elsewhere an orphan works on for
-    nothing, in a folder that no one names."""
-    if sys.platform == "linux":
-        parent_death = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(parent_death, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before
-        sys.exit(1)
-
-
 def main(arguments: list[str]) -> None:
-    parent, old, new, dimension, metric = arguments
-    die_with(int(parent))
-    layout = Layout(None if dimension == "-" else int(dimension), Metric(metric))
+    (old, new), layout = child.begin(arguments)
     run(Path(old), Path(new), layout)
 
 

@@ -28,7 +28,7 @@ import msgspec
 
 from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Metric
-from pinyon.stores.edge import compaction, names
+from pinyon.stores.edge import child, compaction, names
 from pinyon.stores.edge.ids import OrderedIds
 from pinyon.stores.edge.journal import Batch, Journal, forget, replay, sync_folder, write_all
 from pinyon.stores.edge.shard import Shard
@@ -201,17 +201,17 @@ class Contents:
         folder = self.folder / _shard_name(int(held[1]) + 1 if held else 1)
         return folder, compaction.start(old, folder, self.layout)
 
-    def begin(self, folder: Path, child: subprocess.Popen[bytes]) -> Copy:
+    def begin(self, folder: Path, copying: subprocess.Popen[bytes]) -> Copy:
         """Holds nothing but writes. Raises Unavailable, OSError."""
         try:
             self._journal.rotate(self.sequence)
-            compaction.copy(child, self._manifest.sequence, self.sequence)
+            compaction.copy(copying, self._manifest.sequence, self.sequence)
         except BaseException:
-            compaction.end(child)
+            child.end(copying)
             shutil.rmtree(folder, ignore_errors=True)
             raise
         points, self.unindexed = self.unindexed, 0
-        return Copy(folder, self.sequence, list(self.namespaces), points, child)
+        return Copy(folder, self.sequence, list(self.namespaces), points, copying)
 
     def catch_up(self, copy: Copy) -> tuple[Shard, int]:
         """The copy, loaded, with what was written since; and the last write it has.
@@ -251,7 +251,7 @@ class Contents:
 
     def abandon(self, copy: Copy) -> None:
         """Ends a compaction that came to nothing."""
-        compaction.end(copy.child)
+        child.end(copy.child)
         shutil.rmtree(copy.folder, ignore_errors=True)
         self.unindexed += copy.points
 

@@ -26,7 +26,6 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,16 +33,15 @@ import msgspec
 import numpy as np
 
 from pinyon.errors import Unavailable
-from pinyon.stores.base import Layout, Metric, Record, SparseVector
-from pinyon.stores.edge.compaction import copy_file, copy_shard, die_with, end
+from pinyon.stores.base import Layout, Record, SparseVector
+from pinyon.stores.edge import child
+from pinyon.stores.edge.compaction import copy_file, copy_shard
 from pinyon.stores.edge.contents import Contents
 from pinyon.stores.edge.journal import files, replay, write_all
 from pinyon.stores.edge.shard import Shard
 
 LEFTOVER = "."  # begins the name of a folder that a store removes when it opens
 
-_READY = b"ready\n"
-_COPIED = b"copied\n"
 _LENGTH = struct.Struct("<I")
 _RECORDS = 250  # a frame: the child's numbers are Python's while it reads them, of 32 bytes each
 _VALUES = 1_000_000  # dense ones, a frame
@@ -99,12 +97,10 @@ class EdgeSnapshot:
         """Raises Unavailable, OSError; close it then."""
 
         def copy(shard: Path, after: int, upto: int) -> None:
-            assert child.stdin is not None
-            with suppress(OSError), child.stdin:  # it ended: told by what it does not say
-                child.stdin.write(msgspec.json.encode(_Task(str(shard), after, upto)) + b"\n")
-            self._await(child, _COPIED)
+            child.tell(started, msgspec.json.encode(_Task(str(shard), after, upto)))
+            self._await(started, child.COPIED)
 
-        child = await self._run(lambda: self._started(contents))
+        started = await self._run(lambda: self._started(contents))
         self.sequence, self.namespaces = await self._run(lambda: hold(copy).result())
 
     async def batches(self) -> AsyncIterator[tuple[str, Sequence[Record]]]:
@@ -142,21 +138,12 @@ class EdgeSnapshot:
     def _started(self, contents: Contents) -> subprocess.Popen[bytes]:
         contents.check_room()
         self._folder.mkdir(mode=0o700)
-        layout = contents.layout
-        dimension = "-" if layout.dimension is None else str(layout.dimension)
-        arguments = [str(os.getpid()), str(self._folder), dimension, layout.metric.value]
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", __name__, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        self._await(self._child, _READY)
+        self._child = child.start(__name__, str(self._folder), layout=contents.layout)
+        self._await(self._child, child.READY)
         return self._child
 
-    def _await(self, child: subprocess.Popen[bytes], word: bytes) -> None:
-        assert child.stdout is not None
-        if child.stdout.read(len(word)) != word:
+    def _await(self, working: subprocess.Popen[bytes], word: bytes) -> None:
+        if not child.says(working, word):
             raise self._ended()
 
     def _frame(self) -> tuple[str, list[Record]] | None:
@@ -183,7 +170,7 @@ class EdgeSnapshot:
 
     def _remove(self) -> None:
         if self._child is not None:
-            end(self._child)
+            child.end(self._child)
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -216,10 +203,10 @@ class Snapshots:
 def run(folder: Path, layout: Layout) -> None:
     """The child's work."""
     out = sys.stdout.fileno()
-    write_all(out, _READY)
+    child.say(child.READY)
     task = msgspec.json.decode(sys.stdin.readline(), type=_Task)
     copy = copy_all(Path(task.shard), folder)
-    write_all(out, _COPIED)
+    child.say(child.COPIED)
     os.nice(10)  # only now: writes were waiting
     shard = Shard.load(copy, layout)
     for batch in replay(folder, task.after, task.upto):
@@ -275,9 +262,8 @@ def _to_record(row: _Row) -> Record:
 
 
 def main(arguments: list[str]) -> None:
-    parent, folder, dimension, metric = arguments
-    die_with(int(parent))
-    run(Path(folder), Layout(None if dimension == "-" else int(dimension), Metric(metric)))
+    (folder,), layout = child.begin(arguments)
+    run(Path(folder), layout)
 
 
 if __name__ == "__main__":
