@@ -6,6 +6,7 @@ import asyncio
 import errno
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pinyon.filters import And, Eq, Gte, Lt
 from pinyon.stores.base import Layout, Metric, Query, Record
 from pinyon.stores.edge import EdgeStore, compaction, compactor
 from pinyon.stores.edge.child import Child
+from pinyon.stores.edge.link import Link
 from pinyon.testing_stores.scenario import contents as comparable
 
 from .edge_scenario import COSINE, compacted, opened, random_vectors, run, shards
@@ -231,5 +233,38 @@ def test_what_is_left_is_compacted_once_writes_have_ceased(tmp_path: Path, monke
         assert index._compactor._quiet is not None
         await store.close()
         assert index._compactor._quiet.cancelled()
+
+    run(scenario())
+
+
+def test_a_compaction_yields_to_queries_and_comes_to_its_end_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many wait all the while."""
+    done: list[str] = []
+
+    def told(name: str) -> Callable[[Child], None]:
+        whole: Callable[[Child], None] = getattr(Child, name)
+
+        def call(child: Child) -> None:
+            done.append(name)
+            whole(child)
+
+        return call
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE, compact_after=2000)
+        monkeypatch.setattr(compactor, "_SLICE", 0.001)
+        monkeypatch.setattr(Child, "pause", told("pause"))
+        monkeypatch.setattr(Child, "go_on", told("go_on"))
+        old = shards(tmp_path)
+        monkeypatch.setattr(Link, "waiting", 99)
+        await index.upsert("", [Record(f"{n:04}", row) for n, row in enumerate(random_vectors(2000, 8))])
+        await compacted(index)
+        assert shards(tmp_path) != old
+        assert index._compactor.failures == 0
+        slices = compactor._MOST_PAUSED
+        assert done[: slices + 2] == [*["pause"] * slices, "go_on", "pause"]
+        await store.close()
 
     run(scenario())

@@ -82,11 +82,21 @@ class Child:
                 said += more
         return said == word
 
+    def pause(self) -> None:
+        """Until it is told to go on. One that is paused can be killed."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Whoever waits for a word of it is told that it ended."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
         with self._ending:
             if not self._ended:
-                os.kill(self.pid, signal.SIGKILL)  # until it is waited for, the number is its own
+                os.kill(self.pid, number)  # until it is waited for, the number is its own
 
     def end(self) -> None:
         """Kills it, and waits until it is gone. A second time is no error."""

@@ -23,6 +23,9 @@ _REST = 4  # times the last compaction's time: a compaction takes seconds of a c
 _BULK_RATE = 2000
 _BULK_FACTOR = 10
 _MOST_DOUBLINGS = 6  # of what makes a compaction due, after failures
+_SLICE = 0.004  # seconds, in which a compaction goes on or is paused
+_CROWD = 2  # calls that wait for the host, for which it is paused
+_MOST_PAUSED = 4  # slices in five: queries that never cease must not keep the graph from being built
 _ROUNDS = 2  # of catching up, before writes are held for the rest
 
 logger = logging.getLogger(__name__)
@@ -107,7 +110,12 @@ class Compactor:
             try:
                 async with writer.still():
                     await writer.on_disk(contents.begin, copy)
-                if not await run(thread, copy.child.says, child.DONE):
+                yielding = asyncio.ensure_future(self._yield_to_queries(copy))
+                try:
+                    done = await run(thread, copy.child.says, child.DONE)
+                finally:
+                    yielding.cancel()
+                if not done:
                     raise child.failed("The compaction of an index")
                 await run(thread, copy.child.end)
                 writer.check()
@@ -118,6 +126,19 @@ class Compactor:
             finally:
                 self._copy = None
         await writer.on_disk(contents.clear, old)
+
+    async def _yield_to_queries(self, copy: Copy) -> None:
+        """Pauses the child while calls wait for the host, for most of the time. A low priority is not enough: what it
+        does slows the other processor down too, where the two are threads of one core, and the memory."""
+        paused = 0  # slices, one after the other
+        while True:
+            await asyncio.sleep(_SLICE)
+            if self._writer.link.waiting >= _CROWD and paused < _MOST_PAUSED:
+                paused += 1
+                copy.child.pause()
+            elif paused:
+                paused = 0
+                copy.child.go_on()
 
     async def _change_host(self, copy: Copy) -> Path:
         """Has a host of the copy answer from now on. Gives the old shard's folder."""

@@ -70,6 +70,11 @@ class Link(asyncio.Protocol):
         """Whether the host has ended."""
         return self._lost.done()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that are not answered yet."""
+        return len(self._calls)
+
     # --- calls -------------------------------------------------------------------------------------------------------
 
     def write(self, batch: bytes) -> asyncio.Future[bytes]:
