@@ -18,6 +18,12 @@ END_NONE_START = ("truncate", "one_of", "string", False, ("END", "NONE", "START"
 # name -> task, vector type, dimensions, default dimension, tokens, batch, rank fields, metrics, parameters.
 # NOTE: from Pinecone's pages of hosted models and `GET /models`, Perplexity's OpenAPI document and model cards, Nugen's
 # API page; the bundled two from the model's own folder.
+SPARSE = (
+    INPUT_TYPE,
+    END_NONE,
+    ("max_tokens_per_sequence", "numeric_range", "integer", False, (), 1, 2048, 512),
+    ("return_tokens", "any", "boolean", False, (), None, None, False),
+)
 TABLE: dict[str, tuple[Any, ...]] = {
     "all-minilm-l6-v2": (
         "embed", "dense", (384,), 384, 256, 96, None, ("cosine", "dotproduct", "euclidean"),
@@ -28,6 +34,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
         ),
     ),
     "all-minilm-l6-v2-rerank": ("rerank", None, (), None, 256, 100, None, (), (END_NONE_START,)),
+    "bm25-english": ("embed", "sparse", (), None, 512, 96, None, ("dotproduct",), SPARSE),
     "llama-text-embed-v2": (
         "embed", "dense", (384, 512, 768, 1024, 2048), 1024, 2048, 96, None, ("cosine", "dotproduct"),
         (
@@ -40,13 +47,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
         "embed", "dense", (1024,), 1024, 507, 96, None, ("cosine", "euclidean"), (INPUT_TYPE, END_NONE),
     ),
     "pinecone-sparse-english-v0": (
-        "embed", "sparse", (), None, 512, 96, None, ("dotproduct",),
-        (
-            INPUT_TYPE,
-            END_NONE,
-            ("max_tokens_per_sequence", "numeric_range", "integer", False, (), 1, 2048, 512),
-            ("return_tokens", "any", "boolean", False, (), None, None, False),
-        ),
+        "embed", "sparse", (), None, 512, 96, None, ("dotproduct",), SPARSE,
     ),
     "bge-reranker-v2-m3": (
         "rerank", None, (), None, 1024, 100, 1, (),
@@ -199,7 +200,8 @@ def test_an_unknown_name_is_told_what_is_here(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         catalogue.get("nothing")
     assert caught.value.reason == (
-        "Model 'nothing' not found. Models on this machine: 'all-minilm-l6-v2', 'all-minilm-l6-v2-rerank'"
+        "Model 'nothing' not found. Models on this machine: "
+        "'all-minilm-l6-v2', 'all-minilm-l6-v2-rerank', 'bm25-english'"
     )
     assert (caught.value.kind, caught.value.name) == ("model", "nothing")
 
@@ -216,7 +218,7 @@ def put(folder: Path) -> Path:
 def test_the_bundled_models_are_here(tmp_path: Path) -> None:
     catalogue = Catalogue.build(tmp_path)
     here = [known.name for known in catalogue.list() if catalogue.is_here(known)]
-    assert here == ["all-minilm-l6-v2", "all-minilm-l6-v2-rerank"]
+    assert here == ["all-minilm-l6-v2", "all-minilm-l6-v2-rerank", "bm25-english"]
     folder = catalogue.folder(catalogue.get("all-minilm-l6-v2"))
     assert (folder / "model.safetensors").is_file()
     assert catalogue.folder(catalogue.get("all-minilm-l6-v2-rerank")) == folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,16 @@ from tokenizers.processors import TemplateProcessing
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.errors import InputTooLong, InvalidRequest
-from pinyon.types import EmbedRequest, EmbedResult, Encoding, FloatArray, Truncate
+from pinyon.types import (
+    EmbedRequest,
+    EmbedResult,
+    Encoding,
+    FloatArray,
+    IntArray,
+    SparseEmbedding,
+    SparseEmbedResult,
+    Truncate,
+)
 
 
 class FakeEngine:
@@ -34,6 +44,32 @@ class FakeEngine:
         self.calls.append(request)
         if self.error is not None:
             raise self.error
+        tokens = self._count(spec, request)
+        dimension = request.dimension or spec.default_dimension or 8
+        vectors = np.stack([fake_vector(text, dimension) for text in request.inputs])
+        if request.encoding is Encoding.INT8:
+            return EmbedResult(spec.name, np.rint(vectors * 127).astype(np.int8), tokens)
+        if request.encoding is Encoding.BINARY:
+            return EmbedResult(spec.name, np.packbits(vectors >= 0, axis=1, bitorder="little"), tokens)
+        return EmbedResult(spec.name, vectors, tokens)
+
+    async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
+        """A term for each different word of letters, of value 1."""
+        self.calls.append(request)
+        if self.error is not None:
+            raise self.error
+        tokens = self._count(spec, request)
+        embeddings = []
+        for text in request.inputs:
+            assert isinstance(text, str)
+            terms = sorted((zlib.crc32(word.encode()), word) for word in set(text.split()) if word.isalpha())
+            indices = np.array([index for index, _ in terms], np.uint32)
+            words = [word for _, word in terms] if request.return_tokens else None
+            embeddings.append(SparseEmbedding(indices, np.ones(len(terms), np.float32), words))
+        return SparseEmbedResult(spec.name, embeddings, tokens)
+
+    def _count(self, spec: ModelSpec, request: EmbedRequest) -> IntArray:
+        """Words of each text, [inputs], by the request's limits."""
         limit = min(request.max_tokens or 10**9, spec.max_tokens or 10**9)
         counts = [len(text.split()) if isinstance(text, str) else len(text) for text in request.inputs]
         if request.truncate is Truncate.NONE:
@@ -44,13 +80,7 @@ class FakeEngine:
         if request.max_total_tokens is not None and tokens.sum() > request.max_total_tokens:
             reason = f"must hold at most {request.max_total_tokens} tokens together, and holds {tokens.sum()}"
             raise InvalidRequest(reason, ("inputs",))
-        dimension = request.dimension or spec.default_dimension or 8
-        vectors = np.stack([fake_vector(text, dimension) for text in request.inputs])
-        if request.encoding is Encoding.INT8:
-            return EmbedResult(spec.name, np.rint(vectors * 127).astype(np.int8), tokens)
-        if request.encoding is Encoding.BINARY:
-            return EmbedResult(spec.name, np.packbits(vectors >= 0, axis=1, bitorder="little"), tokens)
-        return EmbedResult(spec.name, vectors, tokens)
+        return tokens
 
 
 def fake_vector(text: object, dimension: int) -> FloatArray:

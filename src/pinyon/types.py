@@ -76,7 +76,8 @@ class EmbedResult:
 
 @dataclass(frozen=True, slots=True)
 class SparseEmbedding:
-    """One text as weighted terms. `indices` rise and are distinct; no value is 0. An empty one is a text without terms."""
+    """One text as weighted terms. `indices` rise and are distinct; no value is 0. A text without terms gives an empty
+    one."""
 
     indices: IndexArray  # [terms]: ids in the model's vocabulary, or hashes of the terms
     values: FloatArray  # [terms]

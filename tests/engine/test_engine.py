@@ -15,6 +15,7 @@ import pytest
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
 from pinyon.engine import backends, engine
+from pinyon.engine.bm25 import Bm25
 from pinyon.engine.engine import Engine, LoadedModel
 from pinyon.engine.loader import describe
 from pinyon.engine.scheduler import Scheduler
@@ -219,7 +220,7 @@ def test_requests_for_a_model_that_is_loading_load_it_once(tmp_path: Path, monke
         loads = []
         original = Engine._load
 
-        def counted(*args: Any) -> LoadedModel:
+        def counted(*args: Any) -> LoadedModel | Bm25:
             loads.append(1)
             return original(*args)
 

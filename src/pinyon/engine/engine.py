@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,13 +22,16 @@ from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
 from pinyon.engine import backends, encoding, heads, loader
 from pinyon.engine.backends import CompiledModel, Precision
+from pinyon.engine.bm25 import MAX_WORDS, Bm25, is_bm25
 from pinyon.engine.ops import Ops, TokenTensors
 from pinyon.engine.scheduler import Batch, QueueFull, Scheduler
 from pinyon.engine.tokenizer import Tokenizer
-from pinyon.errors import InvalidRequest, Overloaded, Unavailable
-from pinyon.types import EmbedRequest, EmbedResult, FloatArray, IntArray
+from pinyon.errors import InvalidRequest, Overloaded, Unavailable, Unsupported
+from pinyon.types import EmbedRequest, EmbedResult, FloatArray, IntArray, SparseEmbedding, SparseEmbedResult
 
 logger = logging.getLogger("pinyon.engine")
+
+T = TypeVar("T")
 
 # Up to so many characters are tokenized on the event loop: it takes less time than handing them to a thread and back.
 _INLINE_CHARACTERS = 1024
@@ -210,7 +213,7 @@ class Engine:
         self._threads = threads
         self._limits = limits or Limits()
         self._observer = observer
-        self._models: dict[str, asyncio.Task[LoadedModel]] = {}
+        self._models: dict[str, asyncio.Task[LoadedModel | Bm25]] = {}
         self._tokenizing = ThreadPoolExecutor(2, thread_name_prefix="pinyon-tokenize")
         self._closed = False
 
@@ -220,7 +223,7 @@ class Engine:
 
     async def load(self, spec: ModelSpec) -> None:
         """Loads and warms a model, unless it is in memory. Raises NotFound, Unavailable."""
-        await self._model(spec)
+        await self._loaded(spec)
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult:
         """Vectors of `request.inputs`, in their order, in the form that the request asks for.
@@ -230,10 +233,7 @@ class Engine:
         model = await self._model(spec)
         sequences = await self._tokenize(model, request)
         tokens = np.array([len(ids) for ids in sequences], dtype=np.int32)
-        if request.max_total_tokens is not None and tokens.sum() > request.max_total_tokens:
-            raise InvalidRequest(
-                f"must hold at most {request.max_total_tokens} tokens together, and holds {tokens.sum()}", ("inputs",)
-            )
+        _check_total(tokens, request)
         vectors = encoding.encode(
             await model.pooled(sequences),
             dimension=request.dimension or spec.default_dimension,
@@ -243,13 +243,35 @@ class Engine:
         )
         return EmbedResult(model=spec.name, vectors=vectors, tokens=tokens)
 
+    async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
+        """As `embed`, for models that give sparse vectors. Queries are what `request.input_type` "query" says."""
+        model = await self._loaded(spec)
+        if not isinstance(model, Bm25):
+            raise Unsupported(f"Model {spec.name!r} gives no sparse vectors")
+        limit = request.max_tokens or spec.max_tokens or MAX_WORDS
+
+        def embed() -> tuple[list[SparseEmbedding], IntArray]:
+            return model.embed(
+                request.inputs,
+                is_query=request.input_type == "query",
+                max_tokens=limit,
+                truncate=request.truncate,
+                return_tokens=request.return_tokens,
+            )
+
+        is_short = sum(map(len, request.inputs)) <= _INLINE_CHARACTERS
+        embeddings, tokens = embed() if is_short else await self._beside(embed)
+        _check_total(tokens, request)
+        return SparseEmbedResult(spec.name, embeddings, tokens)
+
     async def close(self) -> None:
         """Finishes queued work and frees the models."""
         self._closed = True
         for task in list(self._models.values()):
             with suppress(Exception):
                 model = await task
-                await asyncio.to_thread(model.close)
+                if isinstance(model, LoadedModel):
+                    await asyncio.to_thread(model.close)
         self._models.clear()
         self._tokenizing.shutdown()
 
@@ -263,9 +285,19 @@ class Engine:
 
         if sum(map(len, request.inputs)) <= _INLINE_CHARACTERS:
             return encode()
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, encode)
+        return await self._beside(encode)
+
+    async def _beside(self, work: Callable[[], T]) -> T:
+        """What takes longer than a thread's hand-over, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
 
     async def _model(self, spec: ModelSpec) -> LoadedModel:
+        model = await self._loaded(spec)
+        if not isinstance(model, LoadedModel):
+            raise Unsupported(f"Model {spec.name!r} gives no dense vectors")
+        return model
+
+    async def _loaded(self, spec: ModelSpec) -> LoadedModel | Bm25:
         task = self._models.get(spec.name)
         if task is None:
             if self._closed:
@@ -281,14 +313,17 @@ class Engine:
             # The reason names folders of this machine: it is for the operator, in the log, and not for a client.
             raise Unavailable(f"Model {spec.name!r} could not be loaded; the server's log says why") from error
 
-    def _forget_failure(self, name: str, task: asyncio.Task[LoadedModel]) -> None:
+    def _forget_failure(self, name: str, task: asyncio.Task[LoadedModel | Bm25]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
             return
         logger.error("a model could not be loaded", extra={"model": name, "reason": str(error)})
         if self._models.get(name) is task:
             del self._models[name]  # so that the next request tries again
 
-    def _load(self, spec: ModelSpec, folder: Path) -> LoadedModel:
+    def _load(self, spec: ModelSpec, folder: Path) -> LoadedModel | Bm25:
+        if is_bm25(folder):
+            loader.check_digests(folder, spec.sha256)
+            return Bm25(folder)
         started = time.perf_counter()
         with ThreadPoolExecutor(1) as beside:
             checked = beside.submit(loader.check_digests, folder, spec.sha256)
@@ -309,6 +344,13 @@ class Engine:
         seconds = round(time.perf_counter() - started, 2)
         logger.info("model ready", extra={"model": spec.name, "precision": precision, "seconds": seconds})
         return LoadedModel(spec, files, compiled, tokenizer, scheduler, self._observer)
+
+
+def _check_total(tokens: IntArray, request: EmbedRequest) -> None:
+    """Of all inputs together: [inputs]. Raises InvalidRequest."""
+    highest = request.max_total_tokens
+    if highest is not None and tokens.sum() > highest:
+        raise InvalidRequest(f"must hold at most {highest} tokens together, and holds {tokens.sum()}", ("inputs",))
 
 
 def compile_folder(

@@ -1,4 +1,4 @@
-"""embed, rerank, list_models, get_model: the verbs that need a model.
+"""embed, embed_sparse, rerank, list_models, get_model: the verbs that need a model.
 
 Checks what every vendor's request has in common (something to embed, whole texts, a dimension that the model has) and
 hands the rest to the engine.
@@ -14,7 +14,15 @@ import numpy as np
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.errors import InputTooLong, InvalidRequest, Unsupported
-from pinyon.types import EmbedRequest, EmbedResult, Input, RerankRequest, RerankResult
+from pinyon.types import (
+    EmbedRequest,
+    EmbedResult,
+    Input,
+    IntArray,
+    RerankRequest,
+    RerankResult,
+    SparseEmbedResult,
+)
 
 
 class EmbeddingEngine(Protocol):
@@ -22,6 +30,10 @@ class EmbeddingEngine(Protocol):
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult:
         """Vectors of `request.inputs` in their order. Raises InputTooLong, InvalidRequest, Overloaded, Unavailable."""
+        ...
+
+    async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
+        """As `embed`, for a model of sparse vectors."""
         ...
 
 
@@ -34,20 +46,28 @@ class InferenceService:
     prices: Mapping[str, float] = field(default_factory=dict)
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
-        """Texts to vectors. Raises NotFound, InvalidRequest, InputTooLong, Unsupported, Overloaded, Unavailable."""
-        spec = self.catalogue.get(request.model)
-        if spec.task != "embed":
-            raise InvalidRequest(f"must be an embedding model; {request.model!r} is a reranking model", ("model",))
+        """Texts to dense vectors. Raises NotFound, InvalidRequest, InputTooLong, Overloaded, Unavailable."""
+        spec = self._embedder(request.model)
+        if spec.vector_type == "sparse":
+            reason = f"must be a model of dense vectors; {request.model!r} gives sparse vectors"
+            raise InvalidRequest(reason, ("model",))
         check_inputs(request.inputs)
         if request.dimension is not None:
             spec.check_dimension(request.dimension, ("dimension",))
         self.catalogue.folder(spec)  # the clear error, if the weights are not here
-        if spec.vector_type == "sparse":
-            raise Unsupported(f"Sparse embeddings are not served yet: {request.model!r}")
         result = await self.engine.embed(spec, request)
-        return EmbedResult(
-            model=request.model, vectors=result.vectors, tokens=result.tokens, cost=self._cost(spec, result)
-        )
+        return EmbedResult(request.model, result.vectors, result.tokens, self._cost(spec, result.tokens))
+
+    async def embed_sparse(self, request: EmbedRequest) -> SparseEmbedResult:
+        """Texts to sparse vectors. Raises as `embed` does."""
+        spec = self._embedder(request.model)
+        if spec.vector_type != "sparse":
+            reason = f"must be a model of sparse vectors; {request.model!r} gives dense vectors"
+            raise InvalidRequest(reason, ("model",))
+        check_inputs(request.inputs)
+        self.catalogue.folder(spec)
+        result = await self.engine.embed_sparse(spec, request)
+        return SparseEmbedResult(request.model, result.embeddings, result.tokens, self._cost(spec, result.tokens))
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Documents by their relevance to a query, best first; equal scores keep the request's order."""
@@ -103,8 +123,14 @@ class InferenceService:
         """Raises NotFound."""
         return self.catalogue.get(name)
 
-    def _cost(self, spec: ModelSpec, result: EmbedResult) -> float:
-        return float(result.tokens.sum()) * self.prices.get(spec.name, 0.0) / 1e6
+    def _embedder(self, name: str) -> ModelSpec:
+        spec = self.catalogue.get(name)
+        if spec.task != "embed":
+            raise InvalidRequest(f"must be an embedding model; {name!r} is a reranking model", ("model",))
+        return spec
+
+    def _cost(self, spec: ModelSpec, tokens: IntArray) -> float:
+        return float(tokens.sum()) * self.prices.get(spec.name, 0.0) / 1e6
 
 
 def check_inputs(inputs: Sequence[Input]) -> None:

@@ -17,6 +17,7 @@ from pinyon.testing import fake_vector
 
 # Any: the SDK's types know Perplexity's own two names only.
 MODEL: Any = "all-minilm-l6-v2"
+HERE = f"'{MODEL}', '{MODEL}-rerank', 'bm25-english'"
 PPLX: Any = "pplx-embed-v1-0.6b"
 
 
@@ -107,9 +108,7 @@ BAD_BODIES: dict[str, tuple[bytes, tuple[int, dict[str, Any]]]] = {
     ),
     "unknown model": (
         body(model="pplx-nothing"),
-        invalid(
-            "enum", f"Model 'pplx-nothing' not found. Models on this machine: '{MODEL}', '{MODEL}-rerank'", "model"
-        ),
+        invalid("enum", f"Model 'pplx-nothing' not found. Models on this machine: {HERE}", "model"),
     ),
     "model whose weights are not here": (
         body(model=PPLX),

@@ -134,7 +134,7 @@ def test_models(http: httpx.Client, server: FakeServer, version: str) -> None:
         "pplx-embed-v1-4b",
         "nugen-flash-embed",
     }
-    sparse = {"pinecone-sparse-english-v0"}
+    sparse = {"bm25-english", "pinecone-sparse-english-v0"}
     rerank = {"all-minilm-l6-v2-rerank", "my/ranker", "bge-reranker-v2-m3", "pinecone-rerank-v0", "cohere-rerank-3.5"}
     assert names("") == dense | sparse | rerank
     assert names("?type=embed") == dense | sparse

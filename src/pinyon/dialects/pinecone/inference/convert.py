@@ -23,7 +23,7 @@ from pinyon.dialects.pinecone.inference.schema import (
 )
 from pinyon.dialects.wire import to_json
 from pinyon.errors import InvalidRequest, Param
-from pinyon.types import EmbedRequest, EmbedResult, RerankRequest, RerankResult, Truncate
+from pinyon.types import EmbedRequest, EmbedResult, RerankRequest, RerankResult, SparseEmbedResult, Truncate
 
 DEFAULT_RANK_FIELDS = ("text",)
 DOCUMENTS_PER_RERANK_UNIT = 100
@@ -47,6 +47,7 @@ def embed_request(body: EmbedBody, spec: ModelSpec) -> EmbedRequest:
         truncate=Truncate(_text(given.get("truncate")) or Truncate.END),
         dimension=_integer(given.get("dimension")),
         max_tokens=_integer(given.get("max_tokens_per_sequence")),
+        return_tokens=given.get("return_tokens") is True,
     )
 
 
@@ -61,6 +62,19 @@ def embed_response(result: EmbedResult) -> bytes:
             "usage": {"total_tokens": int(result.tokens.sum())},
         }
     )
+
+
+def embed_sparse_response(result: SparseEmbedResult) -> bytes:
+    """As `embed_response`, with `sparse_values`, `sparse_indices` and, if the request wants them, `sparse_tokens`."""
+    data = []
+    for embedding in result.embeddings:
+        item: dict[str, object] = {"vector_type": "sparse", "sparse_values": embedding.values}
+        item["sparse_indices"] = embedding.indices
+        if embedding.tokens is not None:
+            item["sparse_tokens"] = embedding.tokens
+        data.append(item)
+    usage = {"total_tokens": int(result.tokens.sum())}
+    return to_json({"model": result.model, "vector_type": "sparse", "data": data, "usage": usage})
 
 
 def embed_param(param: Param) -> Param:

@@ -12,6 +12,7 @@ from pinyon.dialects.pinecone.inference.schema import DOCUMENT, EMBED_BODY, RERA
 from pinyon.dialects.pinecone.routes import respond, version_of
 from pinyon.errors import InvalidRequest
 from pinyon.services.inference import InferenceService
+from pinyon.types import EmbedResult, SparseEmbedResult
 
 
 def pinecone(inference: InferenceService) -> Dialect:
@@ -19,11 +20,18 @@ def pinecone(inference: InferenceService) -> Dialect:
 
     async def embed(request: Request, body: bytes) -> Response:
         call = decode(EMBED_BODY, body)
-        wanted = convert.embed_request(call, inference.get_model(call.model))
+        spec = inference.get_model(call.model)
+        wanted = convert.embed_request(call, spec)
+        result: EmbedResult | SparseEmbedResult
         with named_on_the_wire(convert.embed_param):
-            result = await inference.embed(wanted)
+            if spec.vector_type == "sparse":
+                result = await inference.embed_sparse(wanted)
+                answer = convert.embed_sparse_response(result)
+            else:
+                result = await inference.embed(wanted)
+                answer = convert.embed_response(result)
         record_use(request, model=result.model, inputs=len(call.inputs), tokens=int(result.tokens.sum()))
-        return json_response(convert.embed_response(result))
+        return json_response(answer)
 
     async def rerank(request: Request, body: bytes) -> Response:
         call = decode(RERANK_BODY, body)
