@@ -29,7 +29,7 @@ def test_what_a_folder_says_is_what_is_read(tmp_path: Path) -> None:
     assert files.prompt("query", {}) == "query: "
     assert files.prompt("passage", {}) == ""
     assert files.prompt(None, {}) == ""
-    assert files.vocabulary(SafetensorsWeights(folder, ("",))) == len(TINY_WORDS)
+    assert files.vocabulary(SafetensorsWeights(folder)) == len(TINY_WORDS)
 
 
 def test_the_smallest_limit_counts(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_describe_gives_a_catalogue_entry(tmp_path: Path) -> None:
     assert Catalogue.build(tmp_path, [spec]).folder(spec) == tmp_path / "mine"
 
 
-def test_half_precision_and_sharded_weights_are_read_as_float32(tmp_path: Path) -> None:
+def test_half_precision_and_sharded_weights_are_read_as_they_are(tmp_path: Path) -> None:
     folder = tiny_bert(tmp_path)
     whole = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -84,18 +84,18 @@ def test_half_precision_and_sharded_weights_are_read_as_float32(tmp_path: Path) 
         save_file({name: whole[name].astype(np.float16) for name in mine}, folder / shard)
     weight_map = {name: shard for shard, mine in shards.items() for name in mine}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    weights = SafetensorsWeights(folder, ("",))
+    weights = SafetensorsWeights(folder)
     for name, array in whole.items():
-        assert weights(name).dtype == np.float32
-        np.testing.assert_array_equal(weights(name), array.astype(np.float16).astype(np.float32))
+        assert weights(name).format == "F16"
+        np.testing.assert_array_equal(weights(name).array, array.astype(np.float16))
 
 
 def test_names_of_older_checkpoints_are_found(tmp_path: Path) -> None:
     folder = tiny_bert(tmp_path, prefix="bert.", old_names=True)
-    weights = SafetensorsWeights(folder, ("", "bert."))
+    weights = SafetensorsWeights(folder, "bert.")
     own = load_file(folder / "model.safetensors")
-    np.testing.assert_array_equal(weights("embeddings.LayerNorm.weight"), own["bert.embeddings.LayerNorm.gamma"])
-    np.testing.assert_array_equal(weights("embeddings.LayerNorm.bias"), own["bert.embeddings.LayerNorm.beta"])
+    np.testing.assert_array_equal(weights("embeddings.LayerNorm.weight").array, own["bert.embeddings.LayerNorm.gamma"])
+    np.testing.assert_array_equal(weights("embeddings.LayerNorm.bias").array, own["bert.embeddings.LayerNorm.beta"])
 
 
 def break_config(folder: Path, **changes: object) -> None:
@@ -209,7 +209,7 @@ def test_wrong_weights_are_one_clear_sentence(tmp_path: Path, name: str) -> None
     damage(folder)
     files = read_folder(folder)
     with pytest.raises(ModelError, match=expected) as caught:
-        weights = SafetensorsWeights(folder, files.architecture.prefixes)
+        weights = SafetensorsWeights(folder, files.architecture.prefix)
         compile_folder(files, weights, precision="f32", threads=1)
     assert str(tmp_path) in str(caught.value)
 

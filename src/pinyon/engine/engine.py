@@ -328,7 +328,7 @@ class Engine:
         with ThreadPoolExecutor(1) as beside:
             checked = beside.submit(loader.check_digests, folder, spec.sha256)
             files = loader.read_folder(folder)
-            weights = loader.SafetensorsWeights(folder, files.architecture.prefixes)
+            weights = loader.SafetensorsWeights(folder, files.architecture.prefix)
             tokenizer = Tokenizer(files.tokenizer_path, files.vocabulary(weights))
             precision = self.precision
             compiled = compile_folder(files, weights, precision=precision, threads=self._threads)

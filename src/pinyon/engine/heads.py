@@ -8,9 +8,13 @@ from pinyon.engine.ops import Ops, TokenTensors
 
 T = TypeVar("T")
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "last"]
 
 
 def pool(ops: Ops[T], pooling: Pooling, hidden: T, tokens: TokenTensors[T]) -> T:
     """Hidden states [batch, tokens, dim] -> [batch, dim]. Special tokens count, as in sentence-transformers."""
-    return ops.first_token(hidden) if pooling == "cls" else ops.mean_tokens(hidden, tokens.mask)
+    if pooling == "cls":
+        return ops.first_token(hidden)
+    if pooling == "last":
+        return ops.last_token(hidden, tokens.mask)
+    return ops.mean_tokens(hidden, tokens.mask)

@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 
 from pinyon.catalog import ModelSpec, Parameter, Source
 from pinyon.engine.heads import Pooling
 from pinyon.engine.models import ARCHITECTURES, Architecture
+from pinyon.engine.weights import ModelError, SafetensorsWeights
 
-
-class ModelError(Exception):
-    """A model folder that cannot be used: one sentence, with the file in it."""
+__all__ = ["ModelError", "ModelFiles", "SafetensorsWeights", "check_digests", "describe", "read_folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +76,8 @@ def read_folder(folder: Path) -> ModelFiles:
         folder=folder,
         architecture=architecture,
         config=typed,
-        hidden_size=architecture.hidden_size(typed),
-        max_tokens=_read_max_tokens(folder, architecture.max_positions(typed)),
+        hidden_size=typed.hidden_size,
+        max_tokens=_read_max_tokens(folder, typed.max_positions),
         pooling=pooling,
         normalise=normalise,
         prompts=prompts,
@@ -126,68 +122,6 @@ def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
             raise ModelError(
                 f"{path}: its SHA-256 is {found}, and should be {expected}: the file is damaged or another"
             )
-
-
-class SafetensorsWeights:
-    """A folder's `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Tensors are read when
-    they are asked for."""
-
-    def __init__(self, folder: Path, prefixes: tuple[str, ...]) -> None:
-        """`prefixes` may stand before a name in the file. Raises ModelError."""
-        self._folder = folder
-        self._prefixes = prefixes
-        self._files: dict[str, Any] = {}  # tensor -> open file
-        index = folder / "model.safetensors.index.json"
-        if index.is_file():
-            listed = _read_json(index, "a list of shards").get("weight_map")
-            if not isinstance(listed, dict) or not all(isinstance(shard, str) for shard in listed.values()):
-                raise ModelError(f"{index}: has no weight_map of tensor names to files")
-            if any(Path(shard).name != shard for shard in listed.values()):
-                raise ModelError(f"{index}: lists a file outside its folder")
-            shards = sorted(set(listed.values()))
-        else:
-            shards = ["model.safetensors"]
-        for shard in shards:
-            path = folder / shard
-            if not path.is_file():
-                pickled = next((file.name for pattern in ("*.bin", "*.pt") for file in folder.glob(pattern)), None)
-                hint = f"; {pickled} is a pickle, which Pinyon does not read" if pickled else ""
-                raise ModelError(f"{path}: there is no such file, and weights are read from safetensors only{hint}")
-            try:
-                file = safe_open(path, framework="numpy")
-                names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
-                self._files.update(dict.fromkeys(names, file))
-            except (SafetensorError, OSError) as error:
-                raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
-
-    def __call__(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor as float32. Raises ModelError if there is none of this name, or not in a float type."""
-        for prefix in self._prefixes:
-            for candidate in (prefix + name, *(prefix + old for old in _old_names(name))):
-                if candidate in self._files:
-                    return self._read(candidate)
-        raise ModelError(f"{self._folder}: its weights have no tensor {name!r}")
-
-    def _read(self, name: str) -> npt.NDArray[np.float32]:
-        file = self._files[name]
-        dtype = file.get_slice(name).get_dtype()
-        if dtype not in ("F32", "F16", "BF16", "F64"):
-            raise ModelError(f"{self._folder}: tensor {name!r} is {dtype}, not a float type")
-        return np.asarray(file.get_tensor(name)).astype(np.float32, copy=False)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        for prefix in self._prefixes:
-            if prefix + name in self._files:
-                return tuple(self._files[prefix + name].get_slice(prefix + name).get_shape())
-        raise ModelError(f"{self._folder}: its weights have no tensor {name!r}")
-
-
-def _old_names(name: str) -> tuple[str, ...]:
-    """What TensorFlow called the weight and bias of a layer normalisation; old BERT checkpoints still do."""
-    stem, _, last = name.rpartition(".")
-    if not stem.endswith("LayerNorm"):
-        return ()
-    return (f"{stem}.{'gamma' if last == 'weight' else 'beta'}",)
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:
@@ -241,9 +175,11 @@ def _read_pooling(path: Path) -> Pooling:
     chosen = mode if isinstance(mode, str) else next((name for name, on in modes.items() if on is True), None)
     if sum(on is True for on in modes.values()) > 1:
         raise ModelError(f"{path}: several pooling modes at once are not supported")
-    known: dict[str | None, Pooling] = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
+    known: dict[str | None, Pooling] = {
+        "mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls", "lasttoken": "last",
+    }  # fmt: skip
     if chosen not in known:
-        raise ModelError(f"{path}: pooling {chosen!r} is not one that Pinyon runs (mean, cls)")
+        raise ModelError(f"{path}: pooling {chosen!r} is not one that Pinyon runs (mean, cls, lasttoken)")
     return known[chosen]
 
 

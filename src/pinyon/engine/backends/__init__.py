@@ -19,10 +19,18 @@ class GraphError(Exception):
     """A definition and its weights do not make a model: a shape that does not fit, most often."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor as its checkpoint holds it. `array` is float32, float16, or for BF16 (which numpy lacks) uint16 bits."""
+
+    array: npt.NDArray[Any]
+    format: Literal["F32", "F16", "BF16"]
+
+
 class Weights(Protocol):
     """A checkpoint's tensors by name, without whatever prefix its file has."""
 
-    def __call__(self, name: str) -> npt.NDArray[Any]:
+    def __call__(self, name: str) -> Weight:
         """Raises ModelError if there is none of this name."""
         ...
 

@@ -1,4 +1,4 @@
-"""The CPU backend: builds an OpenVINO graph straight from a checkpoint's weights, and runs it."""
+"""The CPU backend: compiles a graph of OpenVINO's straight from a checkpoint's weights, and runs it."""
 
 from __future__ import annotations
 
@@ -15,81 +15,21 @@ import openvino as ov
 from openvino import opset15 as op
 
 from pinyon.engine.backends import Definition, GraphError, Hardware, Precision, Weights
-from pinyon.engine.ops import Activation, TokenTensors
+from pinyon.engine.backends.openvino_ops import OpenVinoOps
+from pinyon.engine.ops import TokenTensors
 from pinyon.types import FloatArray, IntArray
 
 # OpenVINO keeps compiled kernels for each input shape. The scheduler's grid makes some 250 shapes of a model with 512
 # positions; this many kept took 100 MB for all-MiniLM-L6-v2, and one that is not kept costs 3 to 5 ms to make again.
 _KEPT_SHAPES = 256
 
-Node = Any  # openvino's nodes have no useful type
-
-
-class OpenVinoOps:
-    """`Ops`, each adding a node to a graph."""
-
-    def __init__(self, weights: Weights) -> None:
-        self._weights = weights
-
-    def weight(self, name: str) -> Node:
-        array = self._weights(name)
-        # Shared, so that the weights are in memory once while the graph is compiled.
-        return op.constant(np.ascontiguousarray(array), shared_memory=True)
-
-    def lookup(self, table: Node, rows: Node) -> Node:
-        return op.gather(table, rows, _integers(0))
-
-    def positions(self, ids: Node) -> Node:
-        tokens = op.gather(op.shape_of(ids, output_type="i32"), _integers(1), _integers(0))
-        return op.range(_integers(0), tokens, _integers(1), "i32")
-
-    def add(self, a: Node, b: Node) -> Node:
-        return op.add(a, b)
-
-    def linear(self, x: Node, name: str) -> Node:
-        product = op.matmul(x, self.weight(name + ".weight"), False, True)
-        return op.add(product, self.weight(name + ".bias"))
-
-    def layer_norm(self, x: Node, name: str, epsilon: float) -> Node:
-        normal = op.mvn(x, _integers([-1]), True, epsilon, "inside_sqrt")
-        return op.add(op.multiply(normal, self.weight(name + ".weight")), self.weight(name + ".bias"))
-
-    def activation(self, x: Node, kind: Activation) -> Node:
-        if kind == "gelu":
-            return op.gelu(x, "erf")
-        if kind == "gelu_tanh":
-            return op.gelu(x, "tanh")
-        return {"relu": op.relu, "silu": op.swish, "tanh": op.tanh}[kind](x)
-
-    def split_heads(self, x: Node, heads: int) -> Node:
-        apart = op.reshape(x, _integers([0, 0, heads, -1]), True)
-        return op.transpose(apart, _integers([0, 2, 1, 3]))
-
-    def merge_heads(self, x: Node) -> Node:
-        return op.reshape(op.transpose(x, _integers([0, 2, 1, 3])), _integers([0, 0, -1]), True)
-
-    def attention(self, query: Node, key: Node, value: Node, mask: Node) -> Node:
-        seen = op.not_equal(mask, _integers(0))
-        seen = op.unsqueeze(op.unsqueeze(seen, _integers(1)), _integers(1))  # [batch, 1, 1, tokens]
-        return op.scaled_dot_product_attention(query, key, value, seen)
-
-    def mean_tokens(self, x: Node, mask: Node) -> Node:
-        weight = op.unsqueeze(op.convert(mask, "f32"), _integers(2))  # [batch, tokens, 1]
-        total = op.reduce_sum(op.multiply(x, weight), _integers(1))
-        return op.divide(total, op.reduce_sum(weight, _integers(1)))
-
-    def first_token(self, x: Node) -> Node:
-        return op.gather(x, _integers(0), _integers(1))
-
-
-def _integers(values: int | list[int]) -> Node:
-    return op.constant(np.array(values, dtype=np.int32))
-
 
 class OpenVinoModel:
     """A compiled graph, and two places to run it in turn."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, shared: object) -> None:
+        """`shared` is memory that the graph looks at."""
+        self._shared = shared
         self._requests = [compiled.create_infer_request() for _ in range(2)]
         self._turn = 0
 
@@ -114,8 +54,9 @@ def _core() -> Any:
 
 def compile_model(definition: Definition, weights: Weights, *, precision: Precision, threads: int) -> OpenVinoModel:
     tensors = TokenTensors(*(op.parameter([-1, -1], np.int32, name=name) for name in ("ids", "mask", "types")))
+    ops = OpenVinoOps(weights, precision)
     try:
-        vectors = definition(OpenVinoOps(weights), tensors)
+        vectors = definition(ops, tensors)
         graph = ov.Model([op.convert(vectors, "f32")], [tensors.ids, tensors.mask, tensors.types], "model")
         compiled = _core().compile_model(
             graph,
@@ -132,7 +73,7 @@ def compile_model(definition: Definition, weights: Weights, *, precision: Precis
         )
     except RuntimeError as error:
         raise GraphError(_last_line(error)) from None
-    return OpenVinoModel(compiled)
+    return OpenVinoModel(compiled, ops.shared)
 
 
 def _last_line(error: Exception) -> str:

@@ -1,0 +1,216 @@
+"""`Ops` for OpenVINO: each operation adds a node to a graph.
+
+The graph computes in one number format from end to end, f32 or bf16, and its weights are constants in that format.
+Angles of rotary positions and pooling stay in f32 in either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+from openvino import opset15 as op
+
+from pinyon.engine.backends import Precision, Weights
+from pinyon.engine.ops import Activation, Rotation
+
+Node = Any  # openvino's nodes have no useful type
+
+
+class OpenVinoOps:
+    """`Ops`, each adding a node to a graph."""
+
+    def __init__(self, weights: Weights, precision: Precision) -> None:
+        self._weights = weights
+        self._precision = precision
+        self._masks: dict[tuple[bool, int | None], Node] = {}
+        # What bf16 constants look at: whoever has the graph, or what was compiled from it, has to keep these too.
+        self.shared: list[npt.NDArray[Any]] = []
+
+    def weight(self, name: str) -> Node:
+        """A constant in the graph's format, without a copy where the checkpoint's is the same."""
+        weight = self._weights(name)
+        if self._precision == "bf16":
+            if weight.format != "BF16":
+                bits = _to_bf16(weight.array.astype(np.float32, copy=False))
+                return op.constant(ov.Tensor(bits, ov.Shape(bits.shape), ov.Type.bf16), shared_memory=False)
+            array = np.ascontiguousarray(weight.array)
+            self.shared.append(array)
+            return op.constant(ov.Tensor(array, ov.Shape(array.shape), ov.Type.bf16), shared_memory=True)
+        if weight.format == "BF16":
+            array = (weight.array.astype(np.uint32) << 16).view(np.float32)
+        else:
+            array = np.ascontiguousarray(weight.array, dtype=np.float32)
+        return op.constant(array, shared_memory=True)
+
+    def lookup(self, table: Node, rows: Node) -> Node:
+        return op.gather(table, rows, _integers(0))
+
+    def positions(self, ids: Node, first: int = 0) -> Node:
+        return op.range(_integers(first), op.add(_length(ids), _integers(first)), _integers(1), "i32")
+
+    def add(self, a: Node, b: Node) -> Node:
+        return op.add(a, b)
+
+    def multiply(self, a: Node, b: Node) -> Node:
+        return op.multiply(a, b)
+
+    def split(self, x: Node, parts: int) -> list[Node]:
+        return list(op.split(x, _integers(-1), parts).outputs())
+
+    def product(self, x: Node, weight: Node) -> Node:
+        return op.matmul(x, weight, False, True)
+
+    def linear(self, x: Node, name: str, *, bias: bool = True) -> Node:
+        product = self.product(x, self.weight(name + ".weight"))
+        return op.add(product, self.weight(name + ".bias")) if bias else product
+
+    def layer_norm(self, x: Node, name: str, epsilon: float, *, bias: bool = True) -> Node:
+        scaled = op.multiply(op.mvn(x, _integers([-1]), True, epsilon, "inside_sqrt"), self.weight(name + ".weight"))
+        return op.add(scaled, self.weight(name + ".bias")) if bias else scaled
+
+    def rms_norm(self, x: Node, name: str, epsilon: float) -> Node:
+        # In f32, where a sum of squares keeps its digits; the backend knows this pattern and makes one kernel of it.
+        wide = op.convert(x, "f32")
+        square = op.reduce_mean(op.power(wide, _float(2.0)), _integers([-1]), True)
+        normal = op.multiply(wide, op.divide(_float(1.0), op.sqrt(op.add(square, _float(epsilon)))))
+        weight = op.convert(self.weight(name + ".weight"), "f32")
+        return self._narrow(op.multiply(normal, weight))
+
+    def activation(self, x: Node, kind: Activation) -> Node:
+        if kind == "gelu":
+            return op.gelu(x, "erf")
+        if kind == "gelu_tanh":
+            return op.gelu(x, "tanh")
+        if kind == "log1p":
+            return op.log(op.add(op.convert(x, "f32"), _float(1.0)))
+        return {"relu": op.relu, "silu": op.swish, "tanh": op.tanh}[kind](x)
+
+    def split_heads(self, x: Node, heads: int) -> Node:
+        apart = op.reshape(x, _integers([0, 0, heads, -1]), True)
+        return op.transpose(apart, _integers([0, 2, 1, 3]))
+
+    def merge_heads(self, x: Node) -> Node:
+        return op.reshape(op.transpose(x, _integers([0, 2, 1, 3])), _integers([0, 0, -1]), True)
+
+    def rotation(self, ids: Node, frequencies: Sequence[float]) -> Rotation[Node]:
+        positions = op.unsqueeze(op.convert(self.positions(ids), "f32"), _integers(1))  # [tokens, 1]
+        twice = op.constant(np.array([*frequencies, *frequencies], dtype=np.float32))  # [head_dim]
+        angles = op.multiply(positions, twice)
+        return Rotation(self._narrow(op.cos(angles)), self._narrow(op.sin(angles)))
+
+    def rotate(self, x: Node, rotation: Rotation[Node]) -> Node:
+        low, high = op.split(x, _integers(-1), 2).outputs()
+        turned = op.concat([op.multiply(high, self._number(-1.0)), low], -1)
+        return op.add(op.multiply(x, rotation.cosine), op.multiply(turned, rotation.sine))
+
+    def distance_bias(self, ids: Node, name: str, rows: Sequence[int]) -> Node:
+        shifted = op.add(_distances(ids), _integers(len(rows) // 2))  # [tokens, tokens]
+        row = op.gather(op.constant(np.array(rows, dtype=np.int32)), shifted, _integers(0))
+        bias = self.lookup(self.weight(name + ".weight"), row)  # [tokens, tokens, heads]
+        return op.unsqueeze(op.transpose(bias, _integers([2, 0, 1])), _integers(0))
+
+    def attention(
+        self, query: Node, key: Node, value: Node, mask: Node, *, causal: bool = False, window: int | None = None,
+        bias: Node | None = None,
+    ) -> Node:  # fmt: skip
+        times = _size(query, 1) // _size(key, 1)
+        key, value = (_repeat_heads(x, times) for x in (key, value))
+        if (causal, window) not in self._masks:
+            self._masks[causal, window] = _seen(mask, causal=causal, window=window)
+        seen = self._masks[causal, window]
+        if bias is not None:
+            seen = op.select(seen, bias, self._number(-1e9))
+        return op.scaled_dot_product_attention(query, key, value, seen)
+
+    def mean_tokens(self, x: Node, mask: Node) -> Node:
+        count = op.reduce_sum(_column(mask), _integers(1))
+        return op.divide(self.sum_tokens(x, mask), count)
+
+    def max_tokens(self, x: Node, mask: Node) -> Node:
+        return op.reduce_max(op.multiply(op.relu(op.convert(x, "f32")), _column(mask)), _integers(1))
+
+    def sum_tokens(self, x: Node, mask: Node) -> Node:
+        return op.reduce_sum(op.multiply(op.convert(x, "f32"), _column(mask)), _integers(1))
+
+    def first_token(self, x: Node) -> Node:
+        return op.gather(x, _integers(0), _integers(1))
+
+    def last_token(self, x: Node, mask: Node) -> Node:
+        last = op.subtract(op.reduce_sum(mask, _integers(1)), _integers(1))  # [batch]
+        rows = op.gather(x, op.unsqueeze(last, _integers(1)), _integers(1), batch_dims=1)  # [batch, 1, dim]
+        return op.squeeze(rows, _integers(1))
+
+    def _narrow(self, x: Node) -> Node:
+        return op.convert(x, self._precision)
+
+    def _number(self, value: float) -> Node:
+        return op.convert(_float(value), self._precision)
+
+
+def _to_bf16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The bits of each value as bf16, to the nearest, halves to even."""
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    return np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, dtype=np.uint16)
+
+
+def _seen(mask: Node, *, causal: bool, window: int | None) -> Node:
+    """What each token sees, as booleans that broadcast to [batch, heads, tokens, tokens].
+
+    Padding stands at the end, so that no token sees it behind a causal mask.
+    """
+    near = []
+    if causal or window is not None:
+        distance = _distances(mask)
+        if causal:
+            near.append(op.less_equal(distance, _integers(0)))
+        if window is not None:
+            near.append(op.less_equal(op.abs(distance), _integers(window)))
+    if causal:
+        return op.unsqueeze(near[0] if len(near) == 1 else op.logical_and(*near), _integers([0, 1]))
+    tokens = op.not_equal(mask, _integers(0))
+    if not near:
+        return op.unsqueeze(tokens, _integers([1, 2]))  # [batch, 1, 1, tokens]
+    # Padding sees its neighbours, whatever they are: a token that saw nothing would be NaN.
+    shown = op.logical_or(op.unsqueeze(tokens, _integers(1)), op.unsqueeze(op.logical_not(tokens), _integers(2)))
+    return op.unsqueeze(op.logical_and(shown, op.unsqueeze(near[0], _integers(0))), _integers(1))
+
+
+def _repeat_heads(x: Node, times: int) -> Node:
+    """[batch, heads, tokens, head_dim] -> [batch, heads * times, tokens, head_dim], each head `times` times."""
+    if times == 1:
+        return x
+    wide = op.broadcast(op.unsqueeze(x, _integers(2)), _integers([1, 1, times, 1, 1]), broadcast_spec="BIDIRECTIONAL")
+    return op.reshape(wide, _integers([0, _size(x, 1) * times, -1, _size(x, 3)]), True)
+
+
+def _size(x: Node, axis: int) -> int:
+    """A size that is known before the graph runs."""
+    output = x if isinstance(x, ov.Output) else x.output(0)
+    return int(output.get_partial_shape()[axis].get_length())
+
+
+def _length(ids: Node) -> Node:
+    """The padded length of [batch, tokens], as a number."""
+    return op.gather(op.shape_of(ids, output_type="i32"), _integers(1), _integers(0))
+
+
+def _distances(ids: Node) -> Node:
+    """How many tokens each key stands after each query: [tokens, tokens]."""
+    positions = op.range(_integers(0), _length(ids), _integers(1), "i32")
+    return op.subtract(op.unsqueeze(positions, _integers(0)), op.unsqueeze(positions, _integers(1)))
+
+
+def _column(mask: Node) -> Node:
+    return op.unsqueeze(op.convert(mask, "f32"), _integers(2))  # [batch, tokens, 1]
+
+
+def _integers(values: int | list[int]) -> Node:
+    return op.constant(np.array(values, dtype=np.int32))
+
+
+def _float(value: float) -> Node:
+    return op.constant(np.array(value, dtype=np.float32))
