@@ -23,6 +23,8 @@ from pinyon.types import (
     Encoding,
     FloatArray,
     IntArray,
+    RerankRequest,
+    RerankResult,
     SparseEmbedding,
     SparseEmbedResult,
     Truncate,
@@ -67,6 +69,16 @@ class FakeEngine:
             words = [word for _, word in terms] if request.return_tokens else None
             embeddings.append(SparseEmbedding(indices, np.ones(len(terms), np.float32), words))
         return SparseEmbedResult(spec.name, embeddings, tokens)
+
+    async def rerank(self, spec: ModelSpec, request: RerankRequest) -> RerankResult:
+        """By how much of the query's words a document has."""
+        if self.error is not None:
+            raise self.error
+        words = set(request.query.split())
+        shares = [len(words & set(text.split())) / len(words) for text in request.documents]
+        scores = np.array(shares, dtype=np.float32)
+        tokens = sum(len(words) + len(text.split()) for text in request.documents)
+        return RerankResult.ranked(spec.name, scores, scores, request.top_n, tokens)
 
     def _count(self, spec: ModelSpec, request: EmbedRequest) -> IntArray:
         """Words of each text, [inputs], by the request's limits."""

@@ -113,3 +113,12 @@ class RerankResult:
     indices: npt.NDArray[np.int64]  # [results]
     scores: FloatArray  # [results]
     tokens: int
+
+    @classmethod
+    def ranked(
+        cls, model: str, relevance: FloatArray, scores: FloatArray, top_n: int | None, tokens: int
+    ) -> RerankResult:
+        """The `top_n` first by `relevance` [documents], which falls as their scores do, but may tell more of them
+        apart. Equals keep the request's order."""
+        order = np.argsort(-relevance, kind="stable")[:top_n]
+        return cls(model, order, scores[order], tokens)

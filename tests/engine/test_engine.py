@@ -16,8 +16,9 @@ from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
 from pinyon.engine import backends, engine
 from pinyon.engine.bm25 import Bm25
-from pinyon.engine.engine import Engine, LoadedModel
+from pinyon.engine.engine import Engine
 from pinyon.engine.loader import describe
+from pinyon.engine.running import LoadedModel
 from pinyon.engine.scheduler import Scheduler
 from pinyon.errors import InputTooLong, InvalidRequest, NotFound, Overloaded, Unavailable
 from pinyon.testing import TINY_WORDS, tiny_bert
@@ -160,7 +161,8 @@ def test_a_cancelled_request_leaves_the_queue_and_others_are_answered(
             # One batch more may be taken before the first is delivered; what comes behind waits in the queue.
             abandoned = [asyncio.create_task(vectors(made, spec, *texts(400, seed=n))) for n in range(2)]
             kept = asyncio.create_task(vectors(made, spec, "the dog"))
-            model = await made._model(spec)
+            model = await made._loaded(spec)
+            assert isinstance(model, LoadedModel)
             while model.scheduler.queued_tokens < 1000:
                 await asyncio.sleep(0)
             for task in abandoned:

@@ -25,7 +25,7 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
 def test_what_a_folder_says_is_what_is_read(tmp_path: Path) -> None:
     folder = tiny_bert(tmp_path, pooling="cls", normalise=False, max_seq_length=20, prompts={"query": "query: "})
     files = read_folder(folder)
-    assert (files.pooling, files.normalise, files.max_tokens, files.hidden_size) == ("cls", False, 20, 32)
+    assert (files.pooling, files.normalise, files.max_tokens, files.config.hidden_size) == ("cls", False, 20, 32)
     assert files.prompt("query", {}) == "query: "
     assert files.prompt("passage", {}) == ""
     assert files.prompt(None, {}) == ""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pinyon.catalog import Catalogue, ModelSpec
-from pinyon.errors import InputTooLong, InvalidRequest, NotFound, Overloaded, Param, Unavailable, Unsupported
+from pinyon.errors import InputTooLong, InvalidRequest, NotFound, Overloaded, Param, Unavailable
 from pinyon.services.inference import InferenceService
 from pinyon.testing import FakeEngine, fake_catalogue, fake_vector
 from pinyon.types import EmbedRequest, EmbedResult, Encoding, Input, RerankRequest, Truncate
@@ -181,13 +181,14 @@ def test_what_is_wrong_with_the_request_comes_before_missing_weights(service: In
     run(lambda: refused(service.embed(request), InvalidRequest, ("dimension",), "384, 512"))
 
 
-def test_models_that_are_here_and_not_served(tmp_path: Path, engine: FakeEngine) -> None:
-    catalogue = with_models(tmp_path, "bge-reranker-v2-m3")
+def test_a_cross_encoder_ranks_by_itself(tmp_path: Path, engine: FakeEngine) -> None:
+    catalogue = with_models(tmp_path, "bge-reranker-v2-m3", aliases={"mine": "bge-reranker-v2-m3"})
     service = InferenceService(catalogue, engine)
 
     async def main() -> None:
-        with pytest.raises(Unsupported, match="bge-reranker"):
-            await service.rerank(RerankRequest("bge-reranker-v2-m3", "a", ["b"]))
+        result = await service.rerank(RerankRequest("mine", "a b", ["c", "a b c", "b", "d b"], top_n=3))
+        assert (result.model, result.indices.tolist()) == ("mine", [1, 2, 3])
+        assert result.scores.tolist() == [1.0, 0.5, 0.5]
 
     run(main)
 

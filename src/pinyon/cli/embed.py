@@ -19,7 +19,7 @@ from pinyon.errors import InvalidRequest
 if TYPE_CHECKING:
     from pinyon.catalog import Catalogue, ModelSpec
     from pinyon.config import Config
-    from pinyon.types import EmbedRequest, EmbedResult, SparseEmbedResult
+    from pinyon.types import EmbedRequest, EmbedResult, RerankRequest, RerankResult, SparseEmbedResult
 
 # What a part of the core's request is called here.
 _FLAGS = {
@@ -38,6 +38,8 @@ class ClosableEngine(Protocol):
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult: ...
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult: ...
+
+    async def rerank(self, spec: ModelSpec, request: RerankRequest) -> RerankResult: ...
 
     async def close(self) -> None: ...
 

@@ -7,13 +7,13 @@ hands the rest to the engine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from pinyon.catalog import Catalogue, ModelSpec
-from pinyon.errors import InputTooLong, InvalidRequest, Unsupported
+from pinyon.errors import InputTooLong, InvalidRequest
 from pinyon.types import (
     EmbedRequest,
     EmbedResult,
@@ -34,6 +34,10 @@ class EmbeddingEngine(Protocol):
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
         """As `embed`, for a model of sparse vectors."""
+        ...
+
+    async def rerank(self, spec: ModelSpec, request: RerankRequest) -> RerankResult:
+        """By a cross-encoder. Raises InputTooLong at ("query",) or ("documents", position), and as `embed` does."""
         ...
 
 
@@ -83,15 +87,14 @@ class InferenceService:
             raise InvalidRequest("must be 1 or more", ("top_n",))
         self.catalogue.folder(spec)
         if spec.ranks_with is None:
-            raise Unsupported(f"Reranking with {request.model!r} is not served yet")
-        embedder = self.catalogue.get(spec.ranks_with)
+            result = await self.engine.rerank(spec, request)
+            return replace(result, model=request.model)
+        return await self._rank_by_cosine(self.catalogue.get(spec.ranks_with), request)
+
+    async def _rank_by_cosine(self, embedder: ModelSpec, request: RerankRequest) -> RerankResult:
+        inputs = [request.query, *request.documents]
         try:
-            embedded = await self.engine.embed(
-                embedder,
-                EmbedRequest(
-                    model=spec.ranks_with, inputs=[request.query, *request.documents], truncate=request.truncate
-                ),
-            )
+            embedded = await self.engine.embed(embedder, EmbedRequest(embedder.name, inputs, truncate=request.truncate))
         except InputTooLong as error:
             place = error.param[1]
             assert isinstance(place, int)
@@ -100,10 +103,9 @@ class InferenceService:
         vectors = embedded.vectors.astype(np.float32, copy=False)
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         cosines = vectors[1:] @ vectors[0]  # [documents]
-        order = np.argsort(-cosines, kind="stable")[: request.top_n]
         # Clipped after ranking, so that documents of negative cosine keep their order.
-        scores = np.clip(cosines[order], 0.0, 1.0).astype(np.float32)
-        return RerankResult(model=request.model, indices=order, scores=scores, tokens=int(embedded.tokens.sum()))
+        scores = np.clip(cosines, 0.0, 1.0).astype(np.float32)
+        return RerankResult.ranked(request.model, cosines, scores, request.top_n, int(embedded.tokens.sum()))
 
     def list_models(self, task: str | None = None, vector_type: str | None = None) -> dict[str, ModelSpec]:
         """Every name, aliases too, with the model it stands for, here or not.

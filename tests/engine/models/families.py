@@ -88,6 +88,16 @@ def modernbert_tokenizer() -> Tokenizer:
     return byte_level("[CLS] $A [SEP]", ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"], "[CLS] $A [SEP] $B [SEP]")
 
 
+def write_tokenizer_config(folder: Path, longest: int = LONGEST) -> None:
+    """What sentence-transformers needs beside `tokenizer.json`: which tokens are special, and the limit."""
+    vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    names = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "mask": ("[MASK]", "<mask>")}
+    tokens = {f"{name}_token": next(one for one in choices if one in vocabulary) for name, choices in names.items()}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest, **tokens}
+    config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
 # --- models --------------------------------------------------------------------------------------------------------
 
 COMMON: dict[str, object] = {
@@ -134,7 +144,6 @@ class Family:
     tokenizer: Callable[[], Tokenizer]
     settings: Mapping[str, object]
     change: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
-    pad: int = 0
 
     def build(self, folder: Path, seed: int = 0, **settings: object) -> Any:
         """Writes the folder, and gives transformers' model."""
@@ -180,11 +189,20 @@ LLAMA3 = {
 }  # fmt: skip
 DECODER = COMMON | WIDE | {"num_key_value_heads": 2, "max_position_embeddings": LONGEST, "head_dim": 16}
 
+MODERNBERT: dict[str, object] = COMMON | {
+    "initializer_range": 0.2, "num_hidden_layers": 4, "local_attention": 16, "pad_token_id": 3,
+    "max_position_embeddings": LONGEST, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
+}  # fmt: skip
+XLMR: dict[str, object] = (
+    COMMON | WIDE | {"max_position_embeddings": LONGEST + 2, "type_vocab_size": 1, "pad_token_id": 1}
+)
+DISTILBERT: dict[str, object] = WIDE | {
+    "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": INNER, "max_position_embeddings": LONGEST,
+}  # fmt: skip
+BERT: dict[str, object] = COMMON | WIDE | {"max_position_embeddings": LONGEST}
+
 FAMILIES: dict[str, Family] = {
-    "xlm-roberta": Family(
-        ("XLMRobertaModel", "XLMRobertaConfig"), unigram,
-        COMMON | WIDE | {"max_position_embeddings": LONGEST + 2, "type_vocab_size": 1, "pad_token_id": 1}, pad=1,
-    ),
+    "xlm-roberta": Family(("XLMRobertaModel", "XLMRobertaConfig"), unigram, XLMR),
     "qwen3": Family(("Qwen3Model", "Qwen3Config"), qwen_tokenizer, DECODER),
     "bidirectional_pplx_qwen3": Family(
         ("Qwen3Model", "Qwen3Config"), qwen_tokenizer, DECODER | {"is_causal": False},
@@ -196,35 +214,42 @@ FAMILIES: dict[str, Family] = {
         DECODER | {"head_dim": 8, "is_causal": False, "rope_parameters": LLAMA3},
         lambda config: _as("llama_bidirec", architectures=["LlamaBidirectionalModel"])(_older_rope(config)),
     ),
-    "modernbert": Family(
-        ("ModernBertModel", "ModernBertConfig"), modernbert_tokenizer,
-        COMMON | {"initializer_range": 0.2, "num_hidden_layers": 4, "local_attention": 16, "pad_token_id": 3,
-                  "max_position_embeddings": LONGEST, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1,
-                  "sep_token_id": 2},
-    ),
+    "modernbert": Family(("ModernBertModel", "ModernBertConfig"), modernbert_tokenizer, MODERNBERT),
     "modernbert, older": Family(
-        ("ModernBertModel", "ModernBertConfig"), modernbert_tokenizer,
-        COMMON | {"initializer_range": 0.2, "num_hidden_layers": 4, "local_attention": 16, "pad_token_id": 3,
-                  "max_position_embeddings": LONGEST, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1,
-                  "sep_token_id": 2},
-        _older_modernbert,
+        ("ModernBertModel", "ModernBertConfig"), modernbert_tokenizer, MODERNBERT, _older_modernbert
     ),
-    "distilbert": Family(
-        ("DistilBertModel", "DistilBertConfig"), tiny_tokenizer,
-        {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": INNER, "max_position_embeddings": LONGEST}
-        | WIDE,
-    ),
+    "distilbert": Family(("DistilBertModel", "DistilBertConfig"), tiny_tokenizer, DISTILBERT),
     "mpnet": Family(
-        ("MPNetModel", "MPNetConfig"), unigram, COMMON | WIDE | {"max_position_embeddings": LONGEST + 2}, pad=1
+        ("MPNetModel", "MPNetConfig"), unigram, COMMON | WIDE | {"max_position_embeddings": LONGEST + 2}
     ),
     "nomic_bert": Family(
-        ("NomicBertModel", "NomicBertConfig"), tiny_tokenizer,
-        COMMON | WIDE | {"max_position_embeddings": LONGEST}, _published_nomic,
+        ("NomicBertModel", "NomicBertConfig"), tiny_tokenizer, BERT, _published_nomic
     ),
     "nomic_bert, transformers' own": Family(
-        ("NomicBertModel", "NomicBertConfig"), tiny_tokenizer, COMMON | WIDE | {"max_position_embeddings": LONGEST}
+        ("NomicBertModel", "NomicBertConfig"), tiny_tokenizer, BERT
     ),
 }  # fmt: skip
+
+# With a head on top: cross-encoders, and masked language models.
+RANKERS: dict[str, Family] = {
+    "bert": Family(("BertForSequenceClassification", "BertConfig"), tiny_tokenizer, BERT | {"num_labels": 1}),
+    "xlm-roberta": Family(
+        ("XLMRobertaForSequenceClassification", "XLMRobertaConfig"), unigram, XLMR | {"num_labels": 1}
+    ),
+    "distilbert": Family(
+        ("DistilBertForSequenceClassification", "DistilBertConfig"), tiny_tokenizer, DISTILBERT | {"num_labels": 1}
+    ),
+    "modernbert": Family(
+        ("ModernBertForSequenceClassification", "ModernBertConfig"), modernbert_tokenizer,
+        MODERNBERT | {"num_labels": 1, "classifier_pooling": "mean"},
+    ),
+}  # fmt: skip
+SPARSE: dict[str, Family] = {
+    "bert": Family(("BertForMaskedLM", "BertConfig"), tiny_tokenizer, BERT),
+    "xlm-roberta": Family(("XLMRobertaForMaskedLM", "XLMRobertaConfig"), unigram, XLMR),
+    "distilbert": Family(("DistilBertForMaskedLM", "DistilBertConfig"), tiny_tokenizer, DISTILBERT),
+    "modernbert": Family(("ModernBertForMaskedLM", "ModernBertConfig"), modernbert_tokenizer, MODERNBERT),
+}
 
 
 def hidden_states(model: Any, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

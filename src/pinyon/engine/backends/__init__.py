@@ -38,8 +38,13 @@ class Weights(Protocol):
 class CompiledModel(Protocol):
     """A model that is ready to run. Used by one thread."""
 
+    @property
+    def width(self) -> int:
+        """How many numbers a sequence gives."""
+        ...
+
     def start(self, ids: IntArray, mask: IntArray, types: IntArray) -> Callable[[], FloatArray]:
-        """Starts a run over [batch, tokens] arrays; the call it gives waits for its pooled vectors, [batch, dim].
+        """Starts a run over [batch, tokens] arrays; the call it gives waits for [batch, width].
 
         A second run may be started before the first was waited for, but not a third: runs take turns in two places, and
         what a run gave stays valid until the one after the next is started.

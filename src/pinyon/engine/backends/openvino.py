@@ -30,6 +30,7 @@ class OpenVinoModel:
     def __init__(self, compiled: Any, shared: object) -> None:
         """`shared` is memory that the graph looks at."""
         self._shared = shared
+        self.width = int(compiled.output(0).get_partial_shape()[1].get_length())
         self._requests = [compiled.create_infer_request() for _ in range(2)]
         self._turn = 0
 

@@ -131,7 +131,7 @@ class OpenVinoOps:
         return op.divide(self.sum_tokens(x, mask), count)
 
     def max_tokens(self, x: Node, mask: Node) -> Node:
-        return op.reduce_max(op.multiply(op.relu(op.convert(x, "f32")), _column(mask)), _integers(1))
+        return op.reduce_max(op.multiply(op.relu(x), self._narrow(_column(mask))), _integers(1))
 
     def sum_tokens(self, x: Node, mask: Node) -> Node:
         return op.reduce_sum(op.multiply(op.convert(x, "f32"), _column(mask)), _integers(1))

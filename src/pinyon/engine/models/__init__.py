@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pinyon.engine.models import bert, distilbert, llama, modernbert, mpnet, nomicbert
 from pinyon.engine.ops import Ops, TokenTensors
@@ -32,7 +32,8 @@ class Architecture:
     `read_config` raises msgspec.ValidationError or ValueError. `hidden_states` gives [batch, tokens, dim]. From those
     `classify` gives a cross-encoder's logits [batch, labels], and `predict` a masked language model's [batch, tokens,
     vocabulary]. `prefix` stands before every weight's name where a head was saved with the encoder. `word_embeddings`
-    is the table of token embeddings. `int8` is how the model was trained to be made int8, as in `ModelSpec`.
+    is the table of token embeddings. `pooling` is the one of a folder that names none. `int8` is how the model was
+    trained to be made int8, as in `ModelSpec`.
     """
 
     read_config: Callable[[Mapping[str, Any]], ModelConfig]
@@ -41,7 +42,8 @@ class Architecture:
     word_embeddings: str = "embeddings.word_embeddings.weight"
     classify: Callable[[Ops[Any], Any, Any, TokenTensors[Any]], Any] | None = None
     predict: Callable[[Ops[Any], Any, Any], Any] | None = None
-    int8: str = "unit"
+    pooling: Literal["mean", "cls", "last"] = "mean"
+    int8: Literal["unit", "tanh"] = "unit"
 
 
 _BERT = Architecture(bert.read_config, bert.hidden_states, "bert.", classify=bert.classify, predict=bert.predict)
@@ -64,11 +66,13 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         classify=modernbert.classify, predict=modernbert.predict,
     ),
     "nomic_bert": Architecture(nomicbert.read_config, nomicbert.hidden_states, "nomic_bert."),
-    "llama": Architecture(llama.read_config, llama.hidden_states, "model.", "embed_tokens.weight"),
+    "llama": Architecture(llama.read_config, llama.hidden_states, "model.", "embed_tokens.weight", pooling="last"),
     "llama_bidirec": Architecture(
         llama.read_bidirectional_config, llama.hidden_states, "model.", "embed_tokens.weight"
     ),
-    "qwen3": Architecture(llama.read_qwen3_config, llama.hidden_states, "model.", "embed_tokens.weight"),
+    "qwen3": Architecture(
+        llama.read_qwen3_config, llama.hidden_states, "model.", "embed_tokens.weight", pooling="last"
+    ),
     "bidirectional_pplx_qwen3": Architecture(
         llama.read_bidirectional_qwen3_config, llama.hidden_states, "model.", "embed_tokens.weight", int8="tanh"
     ),
