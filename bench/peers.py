@@ -19,7 +19,6 @@ import numpy as np
 from bench.texts import paragraphs
 from pinyon.catalog import Catalogue
 from pinyon.engine.engine import Engine
-from pinyon.engine.running import LoadedModel
 from pinyon.types import EmbedRequest
 
 MODEL = "all-minilm-l6-v2"
@@ -70,8 +69,8 @@ def bare(precision: Literal["bf16", "f32"]) -> dict[str, float]:
         known = catalogue()
         spec = known.get(MODEL)
         made = Engine(known, precision=precision)
-        model = await made._loaded(spec)
-        assert isinstance(model, LoadedModel)
+        async with made.using(spec, "dense") as model:
+            pass
         count = int((await made.embed(spec, EmbedRequest(MODEL, [QUERY]))).tokens[0])
         ids = np.full((1, model.scheduler.grid.length(count)), 2000, dtype=np.int32)
         mask, types = np.ones_like(ids), np.zeros_like(ids)

@@ -34,6 +34,7 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
     "preload": (('["a"]', ("a",)), ("b c", ("b", "c")), (("d",), ("d",))),
     "precision": (('"f32"', "f32"), ("bf16", "bf16"), ("auto", "auto")),
     "threads": (("1", 1), ("2", 2), ("3", 3)),
+    "memory_budget": (('"8GB"', "8GB"), ("500MB", "500MB"), ("12.5%", "12.5%")),
     "api_keys": (('["a"]', ("a",)), ("b c", ("b", "c")), (("d",), ("d",))),
     "no_auth": (("false", False), ("yes", True), (False, False)),
     "offline": (("true", True), ("off", False), (True, True)),

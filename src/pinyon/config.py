@@ -74,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preload: tuple[str, ...] = ("all-minilm-l6-v2",)  # loaded and warmed before the server says it is ready
     precision: Precision = "auto"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0  # of the engine; 0: one a core
+    memory_budget: str = "80%"  # of all loaded models together: a share of what there is, or a size
     api_keys: tuple[str, ...] = ()
     no_auth: bool = False
     offline: bool = False  # never fetch a model from the hub
@@ -136,6 +137,7 @@ _EXPECTED: Mapping[str, str] = {
     "preload": "a list of model names",
     "precision": "auto, f32 or bf16",
     "threads": "a whole number from 0 to 1024",
+    "memory_budget": "a size such as 8GB or 500MB, or a share of the memory such as 80%",
     "api_keys": "a list of keys, each of one or more visible ASCII characters without spaces",
     "no_auth": "true or false",
     "offline": "true or false",
@@ -163,6 +165,7 @@ _STORED = re.compile(r"(s3|gs|gcs|abfs|abfss)://[^/]")
 # Without a slash at its end: clients put one there.
 _TEMPLATE = re.compile(r"https?://(?=\S*\{index\})\S*[^\s/]")
 _ENDPOINT = re.compile(r"((https?://)?[A-Za-z0-9.\-\[\]:]+)?")
+_BUDGET = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?(%|MB|GB)")
 _PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "host": lambda host: bool(host) and host.isprintable() and " " not in host,
@@ -170,6 +173,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "models": lambda models: all(_NAME.fullmatch(n) and s and "\0" not in s for n, s in models.items()),
     "preload": all,
     "api_keys": lambda keys: all(key and key.isascii() and key.isprintable() and " " not in key for key in keys),
+    "memory_budget": lambda budget: bool(_BUDGET.fullmatch(budget)),
     "index_hosts": lambda hosts: hosts in ("ports", "path") or bool(_TEMPLATE.fullmatch(hosts)),
     "index_ports": lambda ports: _are_ports(ports),
     "state_url": lambda url: not url or url.startswith(("sqlite://", "postgresql://", "postgresql+")),

@@ -32,6 +32,7 @@ from pinyon.dialects.pinecone.inference.routes import pinecone
 from pinyon.engine import hub
 from pinyon.engine.engine import Engine
 from pinyon.engine.loader import ModelError, describe
+from pinyon.engine.memory import budget_bytes
 from pinyon.errors import NotFound, Unavailable, WrongMethod
 from pinyon.http.auth import KeyRing
 from pinyon.http.endpoint import Endpoint, Surroundings, Verb
@@ -227,7 +228,14 @@ async def build(config: Config, main_port: int) -> Ports:
     except NotFound as error:
         raise ConfigError(f"preload: {error.reason}") from None
     metrics = Metrics()
-    engine = Engine(known, precision=config.precision, threads=config.threads, limits=config.limits, observer=metrics)
+    engine = Engine(
+        known,
+        precision=config.precision,
+        threads=config.threads,
+        limits=config.limits,
+        memory_budget=budget_bytes(config.memory_budget),
+        observer=metrics,
+    )
     inference = InferenceService(known, engine, config.prices)
     ports = Ports(lambda port: listen(config.host, port))
     indexes = await open_indexes(config, known, inference, ports, main_port, metrics) if config.indexes else None

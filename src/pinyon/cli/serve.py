@@ -28,6 +28,7 @@ _CANNOT_LISTEN = {
     "models",
     "precision",
     "threads",
+    "memory_budget",
     "api_keys",
     "no_auth",
     "offline",

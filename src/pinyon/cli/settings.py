@@ -32,6 +32,10 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
     ),
     "precision": (("--precision",), {"metavar": "auto|f32|bf16", "help": "Of the model's arithmetic (auto)."}),
     "threads": (("--threads",), {"help": "Threads of the engine (0: one a core)."}),
+    "memory_budget": (
+        ("--memory-budget",),
+        {"metavar": "SIZE|SHARE", "help": "For all loaded models together (80%): 8GB, 500MB, 50%."},
+    ),
     "api_keys": (
         ("--api-key", "api_keys"),
         {"multiple": True, "metavar": "KEY", "help": "A key that clients may use."},

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,15 +20,16 @@ import numpy as np
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
-from pinyon.engine import backends, encoding, heads, loader
+from pinyon.engine import backends, encoding, heads, loader, memory
 from pinyon.engine.backends import CompiledModel, Precision
-from pinyon.engine.bm25 import MAX_WORDS, Bm25, is_bm25
+from pinyon.engine.bm25 import MAX_WORDS, MEMORY_BYTES, Bm25, is_bm25
 from pinyon.engine.loader import Kind
 from pinyon.engine.ops import Ops, TokenTensors
+from pinyon.engine.residents import Residents
 from pinyon.engine.running import Job, LoadedModel, Observer
 from pinyon.engine.scheduler import Scheduler
 from pinyon.engine.tokenizer import Pair, Tokenizer
-from pinyon.errors import InputTooLong, InvalidRequest, Unavailable, Unsupported
+from pinyon.errors import InputTooLong, InvalidRequest, Unsupported
 from pinyon.types import (
     EmbedRequest,
     EmbedResult,
@@ -57,16 +59,18 @@ class Engine:
         precision: Literal["auto", "f32", "bf16"] = "auto",
         threads: int = 0,
         limits: Limits | None = None,
+        memory_budget: int | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._catalogue = catalogue
+        """`memory_budget` in bytes, of all models together; None: no bound."""
         self._wanted = precision
         self._threads = threads
         self._limits = limits or Limits()
         self._observer = observer
-        self._models: dict[str, asyncio.Task[LoadedModel | Bm25]] = {}
+        self._models: Residents[LoadedModel | Bm25] = Residents(
+            self._load, catalogue.folder, self._size, budget=memory_budget, observer=observer
+        )
         self._tokenizing = ThreadPoolExecutor(2, thread_name_prefix="pinyon-tokenize")
-        self._closed = False
 
     @property
     def precision(self) -> Precision:
@@ -74,19 +78,27 @@ class Engine:
 
     async def load(self, spec: ModelSpec) -> None:
         """Loads and warms a model, unless it is in memory. Raises NotFound, Unavailable."""
-        await self._loaded(spec)
+        async with self._models.using(spec):
+            pass
+
+    @asynccontextmanager
+    async def using(self, spec: ModelSpec, kind: Kind) -> AsyncIterator[LoadedModel]:
+        """A model of this kind, which stays in memory while it is used. Raises NotFound, Unsupported, Unavailable."""
+        async with self._models.using(spec) as model:
+            yield _of_kind(model, kind)
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult:
         """Vectors of `request.inputs`, in their order, in the form that the request asks for.
 
         Raises InputTooLong and InvalidRequest at ("inputs", position), NotFound, Overloaded, Unavailable.
         """
-        model = _of_kind(await self._loaded(spec), "dense")
-        sequences = await self._tokenize(model, request)
-        tokens = _counts(sequences)
-        _check_total(tokens, request)
+        async with self.using(spec, "dense") as model:
+            sequences = await self._tokenize(model, request)
+            tokens = _counts(sequences)
+            _check_total(tokens, request)
+            pooled = await model.run(sequences)
         vectors = encoding.encode(
-            await model.run(sequences),
+            pooled,
             dimension=request.dimension or spec.default_dimension,
             encoding=request.encoding,
             normalise=model.files.normalise,
@@ -96,29 +108,26 @@ class Engine:
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
         """As `embed`, for models that give sparse vectors."""
-        model = await self._loaded(spec)
-        if isinstance(model, Bm25):
-            return await self._embed_bm25(spec, model, request)
-        model = _of_kind(model, "sparse")
-        sequences = await self._tokenize(model, request)
-        tokens = _counts(sequences)
-        _check_total(tokens, request)
-        weights = await model.run(sequences)
+        async with self._models.using(spec) as model:
+            if isinstance(model, Bm25):
+                return await self._embed_bm25(spec, model, request)
+            model = _of_kind(model, "sparse")
+            sequences = await self._tokenize(model, request)
+            tokens = _counts(sequences)
+            _check_total(tokens, request)
+            weights = await model.run(sequences)
         embeddings = [_sparse(row, model.tokenizer if request.return_tokens else None) for row in weights]
         return SparseEmbedResult(spec.name, embeddings, tokens)
 
     async def _embed_bm25(self, spec: ModelSpec, model: Bm25, request: EmbedRequest) -> SparseEmbedResult:
-        limit = request.max_tokens or spec.max_tokens or MAX_WORDS
-
-        def embed() -> tuple[list[SparseEmbedding], IntArray]:
-            return model.embed(
-                request.inputs,
-                is_query=request.input_type == "query",
-                max_tokens=limit,
-                truncate=request.truncate,
-                return_tokens=request.return_tokens,
-            )
-
+        embed = partial(
+            model.embed,
+            request.inputs,
+            is_query=request.input_type == "query",
+            max_tokens=request.max_tokens or spec.max_tokens or MAX_WORDS,
+            truncate=request.truncate,
+            return_tokens=request.return_tokens,
+        )
         embeddings, tokens = await self._inline_or_beside(sum(map(len, request.inputs)), embed)
         _check_total(tokens, request)
         return SparseEmbedResult(spec.name, embeddings, tokens)
@@ -128,35 +137,17 @@ class Engine:
 
         Raises InputTooLong at ("query",) or ("documents", position), NotFound, Overloaded, Unavailable.
         """
-        model = _of_kind(await self._loaded(spec), "rerank")
-        limit = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
-
-        def encode() -> list[Pair]:
-            return model.tokenizer.encode_pairs(
-                request.query, request.documents, max_tokens=limit, truncate=request.truncate
-            )
-
-        try:
-            pairs = await self._inline_or_beside(len(request.query) + sum(map(len, request.documents)), encode)
-        except InputTooLong as error:
-            names = {"first": "query", "seconds": "documents"}
-            param = (names[str(error.param[0])], *error.param[1:])
-            raise InputTooLong(error.tokens, error.limit, param) from None
-        sequences = [pair.ids for pair in pairs]
-        logits = (await model.run(sequences, [pair.types for pair in pairs]))[:, 0]
+        async with self.using(spec, "rerank") as model:
+            pairs = await self._encode_pairs(model, request)
+            sequences = [pair.ids for pair in pairs]
+            logits = (await model.run(sequences, [pair.types for pair in pairs]))[:, 0]
         # By the logits: sigmoids of sure answers are all 1.
         scores = encoding.sigmoid(logits)
         return RerankResult.ranked(spec.name, logits, scores, request.top_n, int(_counts(sequences).sum()))
 
     async def close(self) -> None:
         """Finishes queued work and frees the models."""
-        self._closed = True
-        for task in list(self._models.values()):
-            with suppress(Exception):
-                model = await task
-                if isinstance(model, LoadedModel):
-                    await asyncio.to_thread(model.close)
-        self._models.clear()
+        await self._models.close()
         self._tokenizing.shutdown()
 
     async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> list[IntArray]:
@@ -169,33 +160,29 @@ class Engine:
 
         return await self._inline_or_beside(sum(map(len, request.inputs)), encode)
 
+    async def _encode_pairs(self, model: LoadedModel, request: RerankRequest) -> list[Pair]:
+        encode = partial(
+            model.tokenizer.encode_pairs,
+            request.query,
+            request.documents,
+            max_tokens=min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens),
+            truncate=request.truncate,
+        )
+        try:
+            return await self._inline_or_beside(len(request.query) + sum(map(len, request.documents)), encode)
+        except InputTooLong as error:
+            names = {"first": "query", "seconds": "documents"}
+            param = (names[str(error.param[0])], *error.param[1:])
+            raise InputTooLong(error.tokens, error.limit, param) from None
+
     async def _inline_or_beside(self, characters: int, work: Callable[[], T]) -> T:
         if characters <= _INLINE_CHARACTERS:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
 
-    async def _loaded(self, spec: ModelSpec) -> LoadedModel | Bm25:
-        task = self._models.get(spec.name)
-        if task is None:
-            if self._closed:
-                raise Unavailable("The server is shutting down")
-            folder = self._catalogue.folder(spec)
-            task = asyncio.create_task(asyncio.to_thread(self._load, spec, folder))
-            self._models[spec.name] = task
-            task.add_done_callback(lambda done: self._forget_failure(spec.name, done))
-        try:
-            # Shielded: a client that goes away does not stop the loading that others wait for.
-            return await asyncio.shield(task)
-        except loader.ModelError as error:
-            # The reason names folders of this machine: it is for the operator, in the log, and not for a client.
-            raise Unavailable(f"Model {spec.name!r} could not be loaded; the server's log says why") from error
-
-    def _forget_failure(self, name: str, task: asyncio.Task[LoadedModel | Bm25]) -> None:
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        logger.error("a model could not be loaded", extra={"model": name, "reason": str(error)})
-        if self._models.get(name) is task:
-            del self._models[name]  # so that the next request tries again
+    def _size(self, folder: Path) -> int:
+        """What a folder's model takes in memory, in bytes."""
+        return MEMORY_BYTES if is_bm25(folder) else memory.model_bytes(memory.parameter_count(folder), self.precision)
 
     def _load(self, spec: ModelSpec, folder: Path) -> LoadedModel | Bm25:
         if is_bm25(folder):
