@@ -87,6 +87,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8: Literal["unit", "tanh"] = "unit"
     ranks_with: str | None = None  # a reranker that scores by another model's embeddings
     source: Source | None = None  # None: no public weights
+    parameter_count: int | None = None  # how many numbers its weights are
     sha256: Mapping[str, str] = {}  # file -> digest, checked on loading
 
     def check_dimension(self, dimension: int, param: Param) -> None:
