@@ -87,6 +87,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     import_roots: tuple[str, ...] = ()  # folders below which file:// imports may read
     integrations: dict[str, Integration] = {}  # name -> what an import's integrationId gives access to
     aliases: dict[str, str] = {}
+    stand_ins: dict[str, str] = {}  # model -> the local one that is run in its place
+    all_stand_ins: bool = False  # a bundled one for every model whose weights are not here
     prices: dict[str, float] = {}  # model -> USD a million tokens
     limits: Limits = Limits()
 
@@ -150,12 +152,14 @@ _EXPECTED: Mapping[str, str] = {
     "import_roots": "a list of folders",
     "integrations": "tables with a kind (s3, gcs or azure) and texts: endpoint_override, region, keys and tokens",
     "aliases": "names with the name of a model each",
+    "stand_ins": "names of models with the name of a local one each",
+    "all_stand_ins": "true or false",
     "prices": "model names with a number of USD a million tokens each, 0 or more",
     "limits": "a table of limits",
 }
-_MAPPINGS = frozenset({"models", "aliases", "prices"})
+_MAPPINGS = frozenset({"models", "aliases", "stand_ins", "prices"})
 # Settings that a flag or a variable of the singular name adds to, word by word.
-_REPEATED = frozenset({"models", "api_keys", "import_roots"})
+_REPEATED = frozenset({"models", "stand_ins", "api_keys", "import_roots"})
 # Tables that stand in the file alone, as a whole.
 _TABLES = frozenset({"limits", "integrations"})
 _SECRETS = frozenset({"backup_dir", "api_keys"})
@@ -181,6 +185,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "import_roots": lambda roots: all(root and "\0" not in root for root in roots),
     "integrations": lambda integrations: all(map(_is_integration, integrations.values())),
     "aliases": lambda aliases: all(alias and target for alias, target in aliases.items()),
+    "stand_ins": lambda stand_ins: all(name and local for name, local in stand_ins.items()),
     "prices": lambda prices: all(0 <= price < float("inf") for price in prices.values()),
 }
 
@@ -275,7 +280,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             more = _parsed(name, text.split(), singular)
             listed = settings.get(name)
             if listed is not None:
-                more = {**listed, **more} if name == "models" else (*listed, *more)
+                more = {**listed, **more} if name in _MAPPINGS else (*listed, *more)
             settings[name] = more
     limits: dict[str, int] = {}
     for name in _LIMITS:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,26 @@ def test_tokens_limits_and_encodings(tmp_path: Path) -> None:
             np.testing.assert_array_equal(
                 np.unpackbits(bits.vectors[0].astype(np.uint8), bitorder="little"), result.vectors[0] >= 0
             )
+
+    asyncio.run(check())
+
+
+def test_a_text_that_the_model_reads_less_of_is_counted_whole(tmp_path: Path) -> None:
+    async def check() -> None:
+        folder = tiny_bert(tmp_path / "tiny", max_seq_length=10)
+        async with engine_over(folder) as (made, [spec], _):
+            long = "the cat sat on the mat " * 5
+            request = EmbedRequest(spec.name, ["a cat", long], max_tokens=40, reads_less=True, truncate=Truncate.NONE)
+            result = await made.embed(spec, request)
+            assert result.tokens.tolist() == [4, 32]
+            np.testing.assert_allclose(result.vectors, await vectors(made, spec, "a cat", long), atol=1e-6)
+            with pytest.raises(InputTooLong) as caught:
+                await made.embed(spec, replace(request, max_tokens=31))
+            assert (caught.value.tokens, caught.value.limit) == (32, 31)
+            cut = await made.embed(spec, replace(request, max_tokens=31, truncate=Truncate.END))
+            assert cut.tokens.tolist() == [4, 31]
+            with pytest.raises(InvalidRequest, match="holds 36"):
+                await made.embed(spec, replace(request, max_total_tokens=35))
 
     asyncio.run(check())
 

@@ -64,10 +64,15 @@ def asgi(
     max_body_bytes: int,
     max_held_bytes: int = 1 << 30,
     is_ready: Callable[[], bool],
+    stand_in: Callable[[str], str | None] = lambda model: None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> ASGIApp:
-    """The application: every dialect at the root and under its prefix, and the server's own pages."""
-    around = Surroundings(KeyRing(keys), metrics, max_body_bytes, BodyBudget(max(max_held_bytes, max_body_bytes)))
+    """The application: every dialect at the root and under its prefix, and the server's own pages.
+
+    `stand_in` tells which local model is run in the place of one, for a header of every answer that it made.
+    """
+    budget = BodyBudget(max(max_held_bytes, max_body_bytes))
+    around = Surroundings(KeyRing(keys), metrics, max_body_bytes, budget, stand_in)
     # path -> method -> who answers it
     table: dict[str, dict[str, list[tuple[Dialect, Verb]]]] = defaultdict(lambda: defaultdict(list))
     for dialect in spoken:
@@ -211,7 +216,9 @@ def catalogue(config: Config) -> Catalogue:
         except (ModelError, Unavailable) as error:
             raise ConfigError(f"models: {name}: {error}") from None
     try:
-        return Catalogue.build(config.models_path, extra, config.aliases)
+        return Catalogue.build(
+            config.models_path, extra, config.aliases, config.stand_ins, all_stand_ins=config.all_stand_ins
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -224,7 +231,7 @@ async def build(config: Config, main_port: int) -> Ports:
     """
     known = catalogue(config)
     try:
-        preload = [known.get(name) for name in config.preload]
+        preload = [known.carrier(known.get(name)) for name in config.preload]
     except NotFound as error:
         raise ConfigError(f"preload: {error.reason}") from None
     metrics = Metrics()
@@ -237,6 +244,8 @@ async def build(config: Config, main_port: int) -> Ports:
         observer=metrics,
     )
     inference = InferenceService(known, engine, config.prices)
+    for name, local in known.stand_ins.items():
+        logger.warning("stand-in: for development alone", extra={"model": name, "local": local})
     ports = Ports(lambda port: listen(config.host, port))
     indexes = await open_indexes(config, known, inference, ports, main_port, metrics) if config.indexes else None
     ready = False
@@ -275,6 +284,7 @@ async def build(config: Config, main_port: int) -> Ports:
         max_body_bytes=config.limits.max_body_bytes,
         max_held_bytes=config.limits.max_held_bytes,
         is_ready=lambda: ready,
+        stand_in=inference.stand_in,
         lifespan=lifespan,
     )
     return ports

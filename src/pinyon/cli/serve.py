@@ -26,6 +26,8 @@ _CANNOT_LISTEN = {
     "port",
     "data_dir",
     "models",
+    "stand_ins",
+    "all_stand_ins",
     "precision",
     "threads",
     "memory_budget",

@@ -93,9 +93,7 @@ class Engine:
         Raises InputTooLong and InvalidRequest at ("inputs", position), NotFound, Overloaded, Unavailable.
         """
         async with self.using(spec, "dense") as model:
-            sequences = await self._tokenize(model, request)
-            tokens = _counts(sequences)
-            _check_total(tokens, request)
+            sequences, tokens = await self._tokenize(model, request)
             pooled = await model.run(sequences)
         vectors = encoding.encode(
             pooled,
@@ -112,9 +110,7 @@ class Engine:
             if isinstance(model, Bm25):
                 return await self._embed_bm25(spec, model, request)
             model = _of_kind(model, "sparse")
-            sequences = await self._tokenize(model, request)
-            tokens = _counts(sequences)
-            _check_total(tokens, request)
+            sequences, tokens = await self._tokenize(model, request)
             weights = await model.run(sequences)
         embeddings = [_sparse(row, model.tokenizer if request.return_tokens else None) for row in weights]
         return SparseEmbedResult(spec.name, embeddings, tokens)
@@ -150,15 +146,21 @@ class Engine:
         await self._models.close()
         self._tokenizing.shutdown()
 
-    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> list[IntArray]:
-        limit = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
-        limit = min(limit, request.max_tokens or limit)
+    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> tuple[list[IntArray], IntArray]:
+        """What the model is to read, and how many tokens the request is counted with, [inputs]."""
+        reads = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
+        limit = request.max_tokens or reads
+        limit = limit if request.reads_less else min(limit, reads)
         prompt = model.files.prompt(request.input_type, model.spec.prompts)
 
-        def encode() -> list[IntArray]:
-            return model.tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
+        def encode() -> tuple[list[IntArray], IntArray]:
+            tokenizer = model.tokenizer
+            sequences = tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
+            return [tokenizer.shortened(ids, reads) for ids in sequences], _counts(sequences)
 
-        return await self._inline_or_beside(sum(map(len, request.inputs)), encode)
+        sequences, tokens = await self._inline_or_beside(sum(map(len, request.inputs)), encode)
+        _check_total(tokens, request)
+        return sequences, tokens
 
     async def _encode_pairs(self, model: LoadedModel, request: RerankRequest) -> list[Pair]:
         encode = partial(

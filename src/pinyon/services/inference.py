@@ -14,6 +14,7 @@ import numpy as np
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.errors import InputTooLong, InvalidRequest
+from pinyon.services import stand_ins
 from pinyon.types import (
     EmbedRequest,
     EmbedResult,
@@ -59,8 +60,14 @@ class InferenceService:
         if request.dimension is not None:
             spec.check_dimension(request.dimension, ("dimension",))
         self.catalogue.folder(spec)  # the clear error, if the weights are not here
-        result = await self.engine.embed(spec, request)
-        return EmbedResult(request.model, result.vectors, result.tokens, self._cost(spec, result.tokens))
+        local = self.catalogue.stand_in(spec)
+        if local is None:
+            result = await self.engine.embed(spec, request)
+            vectors = result.vectors
+        else:
+            result = await self.engine.embed(local, stand_ins.dense_request(request, spec, local))
+            vectors = stand_ins.dense_vectors(result, request, spec)
+        return EmbedResult(request.model, vectors, result.tokens, self._cost(spec, result.tokens))
 
     async def embed_sparse(self, request: EmbedRequest) -> SparseEmbedResult:
         """Texts to sparse vectors. Raises as `embed` does."""
@@ -70,7 +77,11 @@ class InferenceService:
             raise InvalidRequest(reason, ("model",))
         check_inputs(request.inputs)
         self.catalogue.folder(spec)
-        result = await self.engine.embed_sparse(spec, request)
+        local = self.catalogue.stand_in(spec)
+        if local is None:
+            result = await self.engine.embed_sparse(spec, request)
+        else:
+            result = await self.engine.embed_sparse(local, stand_ins.sparse_request(request, spec, local))
         return SparseEmbedResult(request.model, result.embeddings, result.tokens, self._cost(spec, result.tokens))
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
@@ -86,15 +97,23 @@ class InferenceService:
         if request.top_n is not None and request.top_n < 1:
             raise InvalidRequest("must be 1 or more", ("top_n",))
         self.catalogue.folder(spec)
-        if spec.ranks_with is None:
+        local = self.catalogue.stand_in(spec)
+        if (local or spec).ranks_with is not None:
+            asked = EmbedRequest(request.model, [request.query, *request.documents], truncate=request.truncate)
+            embedder = self.catalogue.carrier(spec)
+            if local is not None:
+                asked = stand_ins.dense_request(asked, spec, embedder)
+            return await self._rank_by_cosine(embedder, replace(asked, model=embedder.name), request)
+        if local is None:
             result = await self.engine.rerank(spec, request)
-            return replace(result, model=request.model)
-        return await self._rank_by_cosine(self.catalogue.get(spec.ranks_with), request)
+        else:
+            result = await self.engine.rerank(local, stand_ins.rerank_request(request, local))
+        return replace(result, model=request.model)
 
-    async def _rank_by_cosine(self, embedder: ModelSpec, request: RerankRequest) -> RerankResult:
-        inputs = [request.query, *request.documents]
+    async def _rank_by_cosine(self, embedder: ModelSpec, asked: EmbedRequest, request: RerankRequest) -> RerankResult:
+        """`asked` are the request's query and its documents."""
         try:
-            embedded = await self.engine.embed(embedder, EmbedRequest(embedder.name, inputs, truncate=request.truncate))
+            embedded = await self.engine.embed(embedder, asked)
         except InputTooLong as error:
             place = error.param[1]
             assert isinstance(place, int)
@@ -124,6 +143,11 @@ class InferenceService:
     def get_model(self, name: str) -> ModelSpec:
         """Raises NotFound."""
         return self.catalogue.get(name)
+
+    def stand_in(self, name: str) -> str | None:
+        """The local model that is run in the place of the model of this name or alias, if there is one."""
+        spec = self.catalogue.specs.get(self.catalogue.aliases.get(name, name))
+        return None if spec is None else self.catalogue.stand_ins.get(spec.name)
 
     def _embedder(self, name: str) -> ModelSpec:
         spec = self.catalogue.get(name)

@@ -6,7 +6,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, named_on_the_wire, record_use
+from pinyon.dialects.base import (
+    Dialect,
+    Route,
+    bearer_key,
+    decode,
+    json_response,
+    named_on_the_wire,
+    record_model,
+    record_use,
+)
 from pinyon.dialects.perplexity import convert
 from pinyon.dialects.perplexity.schema import EmbeddingsRequest
 from pinyon.errors import InvalidRequest, NotFound, PinyonError
@@ -20,6 +29,7 @@ def perplexity(inference: InferenceService) -> Dialect:
 
     async def embed(request: Request, body: bytes) -> Response:
         wanted = decode(_DECODER, body)
+        record_model(request, wanted.model)
         core = convert.embed_request(wanted)
         try:
             inference.get_model(core.model)
