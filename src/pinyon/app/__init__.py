@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pinyon.app.indexes import open_indexes
+from pinyon.app.preloading import Preloading
 from pinyon.catalog import Catalogue
 from pinyon.config import Config, ConfigError
 from pinyon.dialects import base
@@ -226,8 +227,8 @@ def catalogue(config: Config) -> Catalogue:
 async def build(config: Config, main_port: int) -> Ports:
     """The whole server as an ASGI application, which answers on the ports of indexes too.
 
-    Its lifespan loads `config.preload` and, at the end, finishes what is queued. Raises ConfigError, and Unavailable if
-    what the indexes are in cannot be opened.
+    Its lifespan loads `config.preload`, until that succeeds, and, at the end, finishes what is queued. Raises
+    ConfigError, and Unavailable if what the indexes are in cannot be opened.
     """
     known = catalogue(config)
     try:
@@ -248,19 +249,7 @@ async def build(config: Config, main_port: int) -> Ports:
         logger.warning("stand-in: for development alone", extra={"model": name, "local": local})
     ports = Ports(lambda port: listen(config.host, port))
     indexes = await open_indexes(config, known, inference, ports, main_port, metrics) if config.indexes else None
-    ready = False
-
-    async def load() -> None:
-        nonlocal ready
-        for spec in preload:
-            try:
-                await engine.load(spec)
-            except (NotFound, Unavailable) as error:
-                # It is tried again when it is asked for; until the server is started anew, /ready says no.
-                logger.error("not ready", extra={"model": spec.name, "reason": error.reason})
-                return
-        ready = True
-        logger.info("ready")
+    preloading = Preloading(engine.load, preload)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -269,7 +258,7 @@ async def build(config: Config, main_port: int) -> Ports:
             if indexes is not None:
                 await stack.enter_async_context(indexes.running())
             # Beside the start, not before it: a large model loads while /health answers and /ready says 503.
-            loading = asyncio.create_task(load())
+            loading = asyncio.create_task(preloading.run())
             try:
                 yield
             finally:
@@ -283,7 +272,7 @@ async def build(config: Config, main_port: int) -> Ports:
         metrics=metrics,
         max_body_bytes=config.limits.max_body_bytes,
         max_held_bytes=config.limits.max_held_bytes,
-        is_ready=lambda: ready,
+        is_ready=lambda: preloading.is_ready,
         stand_in=inference.stand_in,
         lifespan=lifespan,
     )
