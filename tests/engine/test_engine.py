@@ -387,7 +387,7 @@ def test_what_a_model_takes_is_about_what_is_counted(tmp_path: Path, precision: 
     child = subprocess.run(
         [sys.executable, "-c", MEASURE, str(folder), precision], capture_output=True, text=True, check=True
     )
-    assert 0.5 < int(child.stdout) / counted < 1.1, (child.stdout, counted)
+    assert 0.6 < int(child.stdout) / counted < 1.1, (child.stdout, counted)
 
 
 MEASURE = """
@@ -401,7 +401,7 @@ import openvino
 
 def taken():
     lines = dict(line.split(":") for line in open("/proc/self/status") if ":" in line)
-    return int(lines["RssAnon"].split()[0]) * 1024
+    return int(lines["VmRSS"].split()[0]) * 1024
 
 async def main():
     spec = describe(Path(sys.argv[1]), "wide")
