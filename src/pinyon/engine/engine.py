@@ -187,10 +187,12 @@ class Engine:
         return MEMORY_BYTES if is_bm25(folder) else memory.model_bytes(memory.parameter_count(folder), self.precision)
 
     def _load(self, spec: ModelSpec, folder: Path) -> LoadedModel | Bm25:
+        started = time.perf_counter()
         if is_bm25(folder):
             loader.check_digests(folder, spec.sha256)
-            return Bm25(folder)
-        started = time.perf_counter()
+            bm25 = Bm25(folder)
+            logger.info("model ready", extra={"model": spec.name, "seconds": round(time.perf_counter() - started, 2)})
+            return bm25
         with ThreadPoolExecutor(1) as beside:
             checked = beside.submit(loader.check_digests, folder, spec.sha256)
             files = loader.read_folder(folder)
