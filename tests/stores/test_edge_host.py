@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,9 +17,10 @@ import pytest
 from pinyon.errors import Unavailable
 from pinyon.filters import And
 from pinyon.stores.base import Query, Record
-from pinyon.stores.edge import messages
+from pinyon.stores.edge import child, messages
 from pinyon.stores.edge.host import Host
 from pinyon.stores.edge.journal import Batch
+from pinyon.stores.edge.link import Link
 from pinyon.stores.edge.messages import Status, Verb, encode
 from pinyon.stores.edge.shard import Shard
 from pinyon.stores.points import to_points, within
@@ -170,6 +172,23 @@ def test_a_real_shard_answers(tmp_path: Path) -> None:
     assert [row[0] for row in answers[among]] == ["003", "004"]
     assert {namespace: sorted(ids) for namespace, ids in answers[names].items()} == {"": [f"{n:03}" for n in range(50)]}
     assert answers[state] == [50, False]
+
+
+def test_a_host_may_be_ready_before_anybody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(status: Status, said: object) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(messages.frame(0, status, encode(said)))
+            host = SimpleNamespace(socket=ours, end=ours.close, pid=0)
+            monkeypatch.setattr(child, "start", lambda *_, **__: host)
+            link = await Link.open(Path("/"), COSINE)
+            assert not link.lost
+            await link.end()
+            assert link.lost
+
+    run(scenario(Status.DONE, None))
+    with pytest.raises(Unavailable, match="damaged"):
+        run(scenario(Status.UNAVAILABLE, "It is damaged"))
 
 
 def test_writes_that_follow_each_other_are_each_seen_by_what_is_asked_behind_them(tmp_path: Path) -> None:

@@ -52,9 +52,10 @@ class Link(asyncio.Protocol):
             starting.add_done_callback(_end)
             raise
         link = cls(host)
+        ready = link._calls[_READY]
         try:
             await link._loop.create_unix_connection(lambda: link, sock=host.socket)
-            await link._calls[_READY]
+            await ready
         except BaseException:
             await link.end()
             raise

@@ -54,6 +54,7 @@ def _begin(parent: int, task: child.Task, stream: socket.socket) -> None:
     """Never returns: what comes behind it is the zygote's."""
     try:
         _end_with(parent)
+        _call_this(task.kind)
         child.hold(task.root)
         if child.is_alone(stream):
             return  # a server that was killed asked for it, and the next one may have the folder by now
@@ -66,6 +67,13 @@ def _begin(parent: int, task: child.Task, stream: socket.socket) -> None:
     finally:
         sys.stderr.flush()
         os._exit(0)
+
+
+def _call_this(name: str) -> None:
+    """What `ps` and `top` show, where a process can say so."""
+    if sys.platform == "linux":
+        set_name = 15  # PR_SET_NAME
+        ctypes.CDLL(None).prctl(set_name, name.encode())
 
 
 def _end_with(parent: int) -> None:
