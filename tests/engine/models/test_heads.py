@@ -6,29 +6,32 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as HubTokenizer
 
 from pinyon.catalog import Catalogue
+from pinyon.engine import backends
 from pinyon.engine.engine import Engine
 from pinyon.engine.loader import ModelError, describe, read_folder
 from pinyon.errors import InputTooLong, Unsupported
 from pinyon.types import EmbedRequest, RerankRequest, Truncate
 
 from .conftest import Oracle
-from .families import FAMILIES, LONGEST, RANKERS, SPARSE, quiet, texts, write_pooling, write_tokenizer_config
+from .families import FAMILIES, LONGEST, RANKERS, SPARSE, Family, quiet, texts, write_pooling, write_tokenizer_config
 
 R = TypeVar("R")
 TOLERANCE = 1e-4
 
 
-def on_engine(folder: Path, work: Callable[[Engine, Any], Awaitable[R]]) -> R:
+def on_engine(
+    folder: Path, work: Callable[[Engine, Any], Awaitable[R]], precision: Literal["f32", "bf16"] = "f32"
+) -> R:
     async def run() -> R:
         spec = describe(folder, "tiny")
-        engine = Engine(Catalogue.build(Path("/nonexistent"), [spec]), precision="f32", threads=1)
+        engine = Engine(Catalogue.build(Path("/nonexistent"), [spec]), precision=precision, threads=1)
         try:
             return await work(engine, spec)
         finally:
@@ -147,6 +150,33 @@ def test_terms_agree_with_a_sparse_encoder(
         assert (embedding.values > 0).all() and (np.diff(embedding.indices.astype(np.int64)) > 0).all()
         assert embedding.tokens == [tokenizer.id_to_token(int(index)) for index in embedding.indices]
     assert result.tokens[-1] == LONGEST
+
+
+@pytest.mark.oracle
+def test_heads_in_bf16_agree_to_what_bf16_can_tell(tmp_path: Path, oracle: Oracle) -> None:
+    if not backends.hardware().has_bf16:
+        pytest.skip("this processor has no bf16")
+
+    async def scores(engine: Engine, spec: Any) -> Any:
+        result = await engine.rerank(spec, RerankRequest("tiny", "a cat", texts()))
+        return result.scores[np.argsort(result.indices)]
+
+    async def weights(engine: Engine, spec: Any) -> Any:
+        result = await engine.embed_sparse(spec, EmbedRequest("tiny", texts()))
+        dense = np.zeros((len(texts()), 1000), np.float32)
+        for row, embedding in zip(dense, result.embeddings, strict=True):
+            row[embedding.indices] = embedding.values
+        return dense
+
+    cases: list[tuple[dict[str, Family], Callable[[Engine, Any], Awaitable[Any]]]] = [
+        (RANKERS, scores), (SPARSE, weights),
+    ]  # fmt: skip
+    for families, work in cases:
+        for name, family in families.items():
+            folder = tmp_path / work.__name__ / name
+            family.build(folder)
+            exact, rounded = on_engine(folder, work), on_engine(folder, work, "bf16")
+            np.testing.assert_allclose(rounded, exact, atol=0.05, err_msg=name)
 
 
 # --- what a folder is

@@ -7,6 +7,7 @@ Angles of rotary positions and pooling stay in f32 in either.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from pinyon.engine.backends import Precision, Weights
 from pinyon.engine.ops import Activation, Rotation
 
 Node = Any  # openvino's nodes have no useful type
+
+_TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
 class OpenVinoOps:
@@ -62,7 +65,8 @@ class OpenVinoOps:
         return list(op.split(x, _integers(-1), parts).outputs())
 
     def product(self, x: Node, weight: Node) -> Node:
-        return op.matmul(x, weight, False, True)
+        # What was pooled comes in f32.
+        return op.matmul(self._narrow(x), weight, False, True)
 
     def linear(self, x: Node, name: str, *, bias: bool = True) -> Node:
         product = self.product(x, self.weight(name + ".weight"))
@@ -87,7 +91,9 @@ class OpenVinoOps:
             return op.gelu(x, "tanh")
         if kind == "log1p":
             return op.log(op.add(op.convert(x, "f32"), _float(1.0)))
-        return {"relu": op.relu, "silu": op.swish, "tanh": op.tanh}[kind](x)
+        if kind == "silu":
+            return op.swish(x, self._number(1.0))
+        return op.relu(x) if kind == "relu" else op.tanh(x)
 
     def split_heads(self, x: Node, heads: int) -> Node:
         apart = op.reshape(x, _integers([0, 0, heads, -1]), True)
@@ -108,7 +114,9 @@ class OpenVinoOps:
         return op.add(op.multiply(x, rotation.cosine), op.multiply(turned, rotation.sine))
 
     def distance_bias(self, ids: Node, name: str, rows: Sequence[int]) -> Node:
-        shifted = op.add(_distances(ids), _integers(len(rows) // 2))  # [tokens, tokens]
+        positions = self.positions(ids)
+        distances = op.subtract(op.unsqueeze(positions, _integers(0)), op.unsqueeze(positions, _integers(1)))
+        shifted = op.add(distances, _integers(len(rows) // 2))  # [tokens, tokens]
         row = op.gather(op.constant(np.array(rows, dtype=np.int32)), shifted, _integers(0))
         bias = self.lookup(self.weight(name + ".weight"), row)  # [tokens, tokens, heads]
         return op.unsqueeze(op.transpose(bias, _integers([2, 0, 1])), _integers(0))
@@ -145,10 +153,10 @@ class OpenVinoOps:
         return op.squeeze(rows, _integers(1))
 
     def _narrow(self, x: Node) -> Node:
-        return op.convert(x, self._precision)
+        return x if x.get_element_type() == _TYPES[self._precision] else op.convert(x, self._precision)
 
     def _number(self, value: float) -> Node:
-        return op.convert(_float(value), self._precision)
+        return op.constant(value, dtype=_TYPES[self._precision])
 
 
 def _to_bf16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
@@ -162,21 +170,24 @@ def _seen(mask: Node, *, causal: bool, window: int | None) -> Node:
 
     Padding stands at the end, so that no token sees it behind a causal mask.
     """
-    near = []
-    if causal or window is not None:
-        distance = _distances(mask)
-        if causal:
-            near.append(op.less_equal(distance, _integers(0)))
-        if window is not None:
-            near.append(op.less_equal(op.abs(distance), _integers(window)))
-    if causal:
-        return op.unsqueeze(near[0] if len(near) == 1 else op.logical_and(*near), _integers([0, 1]))
     tokens = op.not_equal(mask, _integers(0))
-    if not near:
+    if not causal and window is None:
         return op.unsqueeze(tokens, _integers([1, 2]))  # [batch, 1, 1, tokens]
+    # Compared, not subtracted: what is as large as tokens x tokens holds booleans alone.
+    positions = op.range(_integers(0), _length(mask), _integers(1), "i32")
+    keys, queries = op.unsqueeze(positions, _integers(0)), op.unsqueeze(positions, _integers(1))
+    near = []
+    if causal:
+        near.append(op.less_equal(keys, queries))
+    if window is not None:
+        near.append(op.less_equal(keys, op.add(queries, _integers(window))))
+        near.append(op.greater_equal(keys, op.subtract(queries, _integers(window))))
+    seen = reduce(op.logical_and, near)  # [tokens, tokens]
+    if causal:
+        return op.unsqueeze(seen, _integers([0, 1]))
     # Padding sees its neighbours, whatever they are: a token that saw nothing would be NaN.
     shown = op.logical_or(op.unsqueeze(tokens, _integers(1)), op.unsqueeze(op.logical_not(tokens), _integers(2)))
-    return op.unsqueeze(op.logical_and(shown, op.unsqueeze(near[0], _integers(0))), _integers(1))
+    return op.unsqueeze(op.logical_and(shown, op.unsqueeze(seen, _integers(0))), _integers(1))
 
 
 def _repeat_heads(x: Node, times: int) -> Node:
@@ -196,12 +207,6 @@ def _size(x: Node, axis: int) -> int:
 def _length(ids: Node) -> Node:
     """The padded length of [batch, tokens], as a number."""
     return op.gather(op.shape_of(ids, output_type="i32"), _integers(1), _integers(0))
-
-
-def _distances(ids: Node) -> Node:
-    """How many tokens each key stands after each query: [tokens, tokens]."""
-    positions = op.range(_integers(0), _length(ids), _integers(1), "i32")
-    return op.subtract(op.unsqueeze(positions, _integers(0)), op.unsqueeze(positions, _integers(1)))
 
 
 def _column(mask: Node) -> Node:
