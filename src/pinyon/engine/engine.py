@@ -204,7 +204,7 @@ class Engine:
         started = time.perf_counter()
         with ThreadPoolExecutor(1) as beside:
             checked = beside.submit(loader.check_digests, folder, spec.sha256)
-            files = loader.read_folder(folder)
+            files = loader.for_spec(loader.read_folder(folder), spec)
             weights = loader.SafetensorsWeights(folder, files.architecture.prefix)
             tokenizer = Tokenizer(files.tokenizer_path, files.vocabulary(weights))
             precision = self.precision
@@ -228,12 +228,6 @@ def compile_folder(
 ) -> CompiledModel:
     """A folder's model with what stands on it, ready to run. Raises ModelError."""
     architecture, config = files.architecture, files.config
-    size = weights.shape(architecture.word_embeddings)
-    if len(size) != 2 or size[1] != config.hidden_size:
-        raise loader.ModelError(
-            f"{files.folder}: tensor {architecture.word_embeddings!r} is {list(size)}, and its config.json asks for "
-            f"[..., {config.hidden_size}]"
-        )
 
     def definition(ops: Ops[Any], tokens: TokenTensors[Any]) -> Any:
         hidden = architecture.hidden_states(ops, config, tokens)
@@ -246,9 +240,11 @@ def compile_folder(
         return heads.pool(ops, files.pooling, hidden, tokens)
 
     try:
-        return backends.compile_model(definition, weights, precision=precision, threads=threads)
+        compiled = backends.compile_model(definition, weights, precision=precision, threads=threads)
     except backends.GraphError as error:
-        raise loader.ModelError(f"{files.folder}: its weights do not fit its config.json: {error}") from None
+        raise loader.ModelError(f"{weights.path}: does not fit its config.json: {error}") from None
+    weights.check_layers()
+    return compiled
 
 
 def _of_kind(model: LoadedModel | Bm25, kind: Kind) -> LoadedModel:

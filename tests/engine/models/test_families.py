@@ -16,7 +16,7 @@ from pinyon.engine import backends
 from pinyon.engine.engine import Engine
 from pinyon.engine.loader import describe
 from pinyon.errors import InputTooLong
-from pinyon.types import EmbedRequest, EmbedResult, FloatArray, IntArray, Truncate
+from pinyon.types import EmbedRequest, EmbedResult, Encoding, FloatArray, IntArray, Truncate
 
 from .conftest import Oracle
 from .families import FAMILIES, LONGEST, hidden_states, texts, write_pooling
@@ -83,6 +83,30 @@ def test_bf16_agrees_to_what_bf16_can_tell(tmp_path: Path, oracle: Oracle, name:
     one, two = (result.vectors.astype(np.float32) for result in (exact, rounded))
     cosines = (one * two).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
     assert cosines.min() > 0.99
+
+
+@pytest.mark.oracle
+def test_pplx_numbers_are_those_of_the_pooled_vector(tmp_path: Path, oracle: Oracle) -> None:
+    """As the models were trained (arXiv 2602.11151): int8 of the tanh, bits of the signs, both before any normalising,
+    and both of the first so many dimensions."""
+    name = "bidirectional_pplx_qwen3"
+    model = FAMILIES[name].build(tmp_path)
+    spec = describe(tmp_path, "pplx")
+    given = texts()
+    expected = np.stack([hidden_states(model, ids).mean(axis=0) for ids in token_ids(tmp_path, given, "right")])
+    for dimension in (None, 16):
+        whole, int8, bits = embed(
+            spec, *(EmbedRequest("pplx", given, dimension=dimension, encoding=encoding) for encoding in Encoding)
+        )
+        cut = expected[:, :dimension]
+        np.testing.assert_allclose(whole.vectors, cut, atol=TOLERANCE, rtol=0)
+        steps = np.clip(np.round(np.tanh(cut) * 127), -128, 127)
+        # A value on the border of two steps may fall to either side.
+        assert np.abs(int8.vectors.astype(np.int16) - steps).max() <= 1
+        assert (int8.vectors == steps).mean() > 0.98
+        sure = np.abs(cut) > TOLERANCE
+        signs = np.unpackbits(bits.vectors.astype(np.uint8), axis=1, bitorder="little")
+        assert (signs == (cut >= 0))[sure].all() and sure.mean() > 0.99
 
 
 @pytest.mark.oracle

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as HubTokenizer
 
 from pinyon.catalog import Catalogue
 from pinyon.engine import backends
-from pinyon.engine.engine import Engine
-from pinyon.engine.loader import ModelError, describe, read_folder
+from pinyon.engine.engine import Engine, compile_folder
+from pinyon.engine.loader import ModelError, SafetensorsWeights, describe, read_folder
 from pinyon.errors import InputTooLong, Unsupported
 from pinyon.types import EmbedRequest, RerankRequest, Truncate
 
@@ -179,7 +181,39 @@ def test_heads_in_bf16_agree_to_what_bf16_can_tell(tmp_path: Path, oracle: Oracl
             np.testing.assert_allclose(rounded, exact, atol=0.05, err_msg=name)
 
 
-# --- what a folder is
+# --- folders
+
+UNUSED = ("pooler.",)  # of an encoder that was saved with one
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("families", "name"), [
+    (families, name) for families in (FAMILIES, RANKERS, SPARSE) for name in families
+])  # fmt: skip
+def test_every_tensor_is_missed_and_measured(
+    tmp_path: Path, oracle: Oracle, families: dict[str, Family], name: str
+) -> None:
+    families[name].build(tmp_path)
+    files = read_folder(tmp_path)
+    path = str(tmp_path / "model.safetensors")
+    for tensor in SafetensorsWeights(tmp_path)._tensors:
+        if tensor.startswith(UNUSED) and families is FAMILIES:
+            continue
+        for axis in (None, 0, -1):
+            weights = SafetensorsWeights(tmp_path, files.architecture.prefix)
+            stored = weights._tensors.pop(tensor)
+            expected = "has no tensor"
+            if axis is not None:
+                shape = list(stored.entry.shape)
+                shape[axis] -= 1
+                entry = msgspec.structs.replace(stored.entry, shape=tuple(shape))
+                weights._tensors[tensor] = dataclasses.replace(stored, entry=entry)
+                expected = "was expected"
+            with pytest.raises(ModelError) as caught:
+                compile_folder(files, weights, precision="f32", threads=1)
+            message = str(caught.value)
+            assert message.startswith(path) and expected in message
+            assert tensor.removeprefix(files.architecture.prefix) in message
 
 
 @pytest.mark.oracle

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import opset15 as op
 
-from pinyon.engine.backends import Precision, Weights
+from pinyon.engine.backends import GraphError, Precision, Weight, Weights
 from pinyon.engine.ops import Activation, Rotation
 
 Node = Any  # openvino's nodes have no useful type
@@ -33,9 +33,16 @@ class OpenVinoOps:
         # What bf16 constants look at: whoever has the graph, or what was compiled from it, has to keep these too.
         self.shared: list[npt.NDArray[Any]] = []
 
-    def weight(self, name: str) -> Node:
-        """A constant in the graph's format, without a copy where the checkpoint's is the same."""
+    def weight(self, name: str, shape: tuple[int | None, ...]) -> Node:
         weight = self._weights(name)
+        found = weight.array.shape
+        if len(found) != len(shape) or any(b not in (None, a) for a, b in zip(found, shape, strict=True)):
+            wanted = ", ".join("any" if size is None else str(size) for size in shape)
+            raise GraphError(f"tensor {name!r} is {list(found)}, and [{wanted}] was expected")
+        return self._constant(weight)
+
+    def _constant(self, weight: Weight) -> Node:
+        """In the graph's format, without a copy where the checkpoint's is the same."""
         if self._precision == "bf16":
             if weight.format != "BF16":
                 bits = _to_bf16(weight.array.astype(np.float32, copy=False))
@@ -68,20 +75,22 @@ class OpenVinoOps:
         # What was pooled comes in f32.
         return op.matmul(self._narrow(x), weight, False, True)
 
-    def linear(self, x: Node, name: str, *, bias: bool = True) -> Node:
-        product = self.product(x, self.weight(name + ".weight"))
-        return op.add(product, self.weight(name + ".bias")) if bias else product
+    def linear(self, x: Node, name: str, size: int, *, bias: bool = True) -> Node:
+        product = self.product(x, self.weight(name + ".weight", (size, _size(x, -1))))
+        return op.add(product, self.weight(name + ".bias", (size,))) if bias else product
 
     def layer_norm(self, x: Node, name: str, epsilon: float, *, bias: bool = True) -> Node:
-        scaled = op.multiply(op.mvn(x, _integers([-1]), True, epsilon, "inside_sqrt"), self.weight(name + ".weight"))
-        return op.add(scaled, self.weight(name + ".bias")) if bias else scaled
+        shape = (_size(x, -1),)
+        normal = op.mvn(x, _integers([-1]), True, epsilon, "inside_sqrt")
+        scaled = op.multiply(normal, self.weight(name + ".weight", shape))
+        return op.add(scaled, self.weight(name + ".bias", shape)) if bias else scaled
 
     def rms_norm(self, x: Node, name: str, epsilon: float) -> Node:
         # In f32, where a sum of squares keeps its digits; the backend knows this pattern and makes one kernel of it.
         wide = op.convert(x, "f32")
         square = op.reduce_mean(op.power(wide, _float(2.0)), _integers([-1]), True)
         normal = op.multiply(wide, op.divide(_float(1.0), op.sqrt(op.add(square, _float(epsilon)))))
-        weight = op.convert(self.weight(name + ".weight"), "f32")
+        weight = op.convert(self.weight(name + ".weight", (_size(x, -1),)), "f32")
         return self._narrow(op.multiply(normal, weight))
 
     def activation(self, x: Node, kind: Activation) -> Node:
@@ -113,12 +122,12 @@ class OpenVinoOps:
         turned = op.concat([op.multiply(high, self._number(-1.0)), low], -1)
         return op.add(op.multiply(x, rotation.cosine), op.multiply(turned, rotation.sine))
 
-    def distance_bias(self, ids: Node, name: str, rows: Sequence[int]) -> Node:
+    def distance_bias(self, ids: Node, table: Node, rows: Sequence[int]) -> Node:
         positions = self.positions(ids)
         distances = op.subtract(op.unsqueeze(positions, _integers(0)), op.unsqueeze(positions, _integers(1)))
         shifted = op.add(distances, _integers(len(rows) // 2))  # [tokens, tokens]
         row = op.gather(op.constant(np.array(rows, dtype=np.int32)), shifted, _integers(0))
-        bias = self.lookup(self.weight(name + ".weight"), row)  # [tokens, tokens, heads]
+        bias = self.lookup(table, row)  # [tokens, tokens, heads]
         return op.unsqueeze(op.transpose(bias, _integers([2, 0, 1])), _integers(0))
 
     def attention(
@@ -201,7 +210,8 @@ def _repeat_heads(x: Node, times: int) -> Node:
 def _size(x: Node, axis: int) -> int:
     """A size that is known before the graph runs."""
     output = x if isinstance(x, ov.Output) else x.output(0)
-    return int(output.get_partial_shape()[axis].get_length())
+    shape = output.get_partial_shape()
+    return int(shape[axis % len(shape)].get_length())
 
 
 def _length(ids: Node) -> Node:
