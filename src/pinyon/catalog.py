@@ -87,6 +87,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pooling: Literal["mean", "cls", "last"] | None = None  # None: as the folder says
     normalise: bool | None = None  # to unit length; None: as the folder says
     int8: Literal["unit", "tanh"] = "unit"
+    quantises: bool = False  # whether int8 was measured (docs/performance.md) to be close to f32, and faster than bf16
     ranks_with: str | None = None  # a reranker that scores by another model's embeddings
     source: Source | None = None  # None: no public weights
     sha256: Mapping[str, str] = {}  # file -> digest, checked on loading

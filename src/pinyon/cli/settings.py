@@ -30,7 +30,7 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
         ("--model", "models"),
         {"multiple": True, "metavar": "NAME=SOURCE", "help": "Add a model: a folder, or a hub id with @revision."},
     ),
-    "precision": (("--precision",), {"metavar": "auto|f32|bf16", "help": "Of the model's arithmetic (auto)."}),
+    "precision": (("--precision",), {"metavar": "auto|f32|bf16|int8", "help": "Of the model's arithmetic (auto)."}),
     "threads": (("--threads",), {"help": "Threads of the engine (0: one a core)."}),
     "api_keys": (
         ("--api-key", "api_keys"),

@@ -54,7 +54,7 @@ class Engine:
         self,
         catalogue: Catalogue,
         *,
-        precision: Literal["auto", "f32", "bf16"] = "auto",
+        precision: Literal["auto", "f32", "bf16", "int8"] = "auto",
         threads: int = 0,
         limits: Limits | None = None,
         observer: Observer | None = None,
@@ -67,10 +67,6 @@ class Engine:
         self._models: dict[str, asyncio.Task[LoadedModel | Bm25]] = {}
         self._tokenizing = ThreadPoolExecutor(2, thread_name_prefix="pinyon-tokenize")
         self._closed = False
-
-    @property
-    def precision(self) -> Precision:
-        return backends.choose_precision(self._wanted)
 
     async def load(self, spec: ModelSpec) -> None:
         """Loads and warms a model, unless it is in memory. Raises NotFound, Unavailable."""
@@ -207,7 +203,7 @@ class Engine:
             files = loader.for_spec(loader.read_folder(folder), spec)
             weights = loader.SafetensorsWeights(folder, files.architecture.prefix)
             tokenizer = Tokenizer(files.tokenizer_path, files.vocabulary(weights))
-            precision = self.precision
+            precision = backends.choose_precision(self._wanted, quantises=spec.quantises)
             compiled = compile_folder(files, weights, precision=precision, threads=self._threads)
             checked.result()
         scheduler: Scheduler[Job] = Scheduler(

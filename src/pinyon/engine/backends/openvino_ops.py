@@ -1,7 +1,8 @@
 """`Ops` for OpenVINO: each operation adds a node to a graph.
 
 The graph computes in one number format from end to end, f32 or bf16, and its weights are constants in that format.
-Angles of rotary positions and pooling stay in f32 in either.
+Angles of rotary positions and pooling stay in f32 in either. With int8 it computes in f32, but for its linear layers:
+their weights are int8 with a scale for each output, and the backend makes their inputs int8 as it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pinyon.engine.ops import Activation, Rotation
 
 Node = Any  # openvino's nodes have no useful type
 
-_TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
+_TYPES = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "int8": ov.Type.f32}
 
 
 class OpenVinoOps:
@@ -34,12 +35,22 @@ class OpenVinoOps:
         self.shared: list[npt.NDArray[Any]] = []
 
     def weight(self, name: str, shape: tuple[int | None, ...]) -> Node:
+        return self._constant(self._checked(name, shape))
+
+    def _checked(self, name: str, shape: tuple[int | None, ...]) -> Weight:
         weight = self._weights(name)
         found = weight.array.shape
         if len(found) != len(shape) or any(b not in (None, a) for a, b in zip(found, shape, strict=True)):
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise GraphError(f"tensor {name!r} is {list(found)}, and [{wanted}] was expected")
-        return self._constant(weight)
+        return weight
+
+    def _quantised(self, name: str, shape: tuple[int, int]) -> Node:
+        """A weight [out, in] as int8, with a scale for each output."""
+        wide = _to_f32(self._checked(name, shape))
+        scales = np.maximum(np.abs(wide).max(axis=1, keepdims=True) / np.float32(127), np.float32(1e-12))
+        whole = op.constant(np.rint(wide / scales).astype(np.int8))
+        return op.multiply(op.convert(whole, "f32"), op.constant(scales))
 
     def _constant(self, weight: Weight) -> Node:
         """In the graph's format, without a copy where the checkpoint's is the same."""
@@ -50,11 +61,7 @@ class OpenVinoOps:
             array = np.ascontiguousarray(weight.array)
             self.shared.append(array)
             return op.constant(ov.Tensor(array, ov.Shape(array.shape), ov.Type.bf16), shared_memory=True)
-        if weight.format == "BF16":
-            array = (weight.array.astype(np.uint32) << 16).view(np.float32)
-        else:
-            array = np.ascontiguousarray(weight.array, dtype=np.float32)
-        return op.constant(array, shared_memory=True)
+        return op.constant(_to_f32(weight), shared_memory=True)
 
     def lookup(self, table: Node, rows: Node) -> Node:
         return op.gather(table, rows, _integers(0))
@@ -76,7 +83,9 @@ class OpenVinoOps:
         return op.matmul(self._narrow(x), weight, False, True)
 
     def linear(self, x: Node, name: str, size: int, *, bias: bool = True) -> Node:
-        product = self.product(x, self.weight(name + ".weight", (size, _size(x, -1))))
+        inside, shape = name + ".weight", (size, _size(x, -1))
+        weight = self._quantised(inside, shape) if self._precision == "int8" else self.weight(inside, shape)
+        product = self.product(x, weight)
         return op.add(product, self.weight(name + ".bias", (size,))) if bias else product
 
     def layer_norm(self, x: Node, name: str, epsilon: float, *, bias: bool = True) -> Node:
@@ -162,10 +171,16 @@ class OpenVinoOps:
         return op.squeeze(rows, _integers(1))
 
     def _narrow(self, x: Node) -> Node:
-        return x if x.get_element_type() == _TYPES[self._precision] else op.convert(x, self._precision)
+        return x if x.get_element_type() == _TYPES[self._precision] else op.convert(x, _TYPES[self._precision])
 
     def _number(self, value: float) -> Node:
         return op.constant(value, dtype=_TYPES[self._precision])
+
+
+def _to_f32(weight: Weight) -> npt.NDArray[np.float32]:
+    if weight.format == "BF16":
+        return (weight.array.astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(weight.array, dtype=np.float32)
 
 
 def _to_bf16(array: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
