@@ -88,7 +88,10 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     prompts: Mapping[str, str] = {}  # input type -> prefix; empty: as the folder says
+    pooling: Literal["mean", "cls", "last"] | None = None  # None: as the folder says
+    normalise: bool | None = None  # to unit length; None: as the folder says
     int8: Literal["unit", "tanh"] = "unit"
+    quantises: bool = False  # whether int8 was measured (docs/performance.md) to be close to f32, and faster than bf16
     ranks_with: str | None = None  # a reranker that scores by another model's embeddings
     source: Source | None = None  # None: no public weights
     parameter_count: int | None = None  # how many numbers its weights are

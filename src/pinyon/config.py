@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-Precision = Literal["auto", "f32", "bf16"]
+Precision = Literal["auto", "f32", "bf16", "int8"]
 LogFormat = Literal["text", "json"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -137,7 +137,7 @@ _EXPECTED: Mapping[str, str] = {
     "data_dir": "a folder",
     "models": "names (letters, digits and . _ - / : @) with a folder or a hub repository each",
     "preload": "a list of model names",
-    "precision": "auto, f32 or bf16",
+    "precision": "auto, f32, bf16 or int8",
     "threads": "a whole number from 0 to 1024",
     "memory_budget": "a size such as 8GB or 500MB, or a share of the memory such as 80%",
     "api_keys": "a list of keys, each of one or more visible ASCII characters without spaces",

@@ -92,7 +92,7 @@ def test_damaged_model(pinyon: Pinyon, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_lesser_machine(monkeypatch: pytest.MonkeyPatch, pinyon: Pinyon) -> None:
     """Without bf16 and with little memory it serves all the same, and is told so."""
-    monkeypatch.setattr(backends, "hardware", lambda: backends.Hardware("a CPU", 1, False, ()))
+    monkeypatch.setattr(backends, "hardware", lambda: backends.Hardware("a CPU", 1, False, False, ()))
     monkeypatch.setattr(memory, "machine_bytes", lambda: 500_000_000)
     result = pinyon("doctor", "--precision", "bf16")
     assert result.exit_code == 0

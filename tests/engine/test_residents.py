@@ -67,8 +67,9 @@ class World:
             raise NotFound("not here", "model", spec.name)
         return Path(spec.name)
 
-    def size(self, folder: Path) -> int:
-        return self.sizes[folder.name]
+    def size(self, spec: ModelSpec, folder: Path) -> int:
+        assert folder.name == spec.name
+        return self.sizes[spec.name]
 
     def loaded(self, model: str, memory_bytes: int, seconds: float) -> None:
         assert memory_bytes == self.sizes[model] and seconds >= 0

@@ -166,7 +166,8 @@ def _arithmetic(config: Config) -> Iterator[Finding]:
     if precision == "bf16" and not has_bf16:
         yield Finding("note", "precision", "bf16, as set, which this processor has to emulate: f32 is faster here")
     else:
-        yield Finding("right", "precision", f"{precision}, {why}")
+        int8 = "int8 for models that were measured for it, else " if config.precision == "int8" else ""
+        yield Finding("right", "precision", f"{int8}{precision}, {why}")
     yield Finding("right", "threads", str(config.threads) if config.threads else "one a core")
 
 

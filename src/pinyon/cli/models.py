@@ -142,7 +142,7 @@ def _memory(config: Config, catalogue: Catalogue, spec: ModelSpec) -> str:
     from pinyon.engine import backends, bm25, memory
 
     carrier = catalogue.specs[spec.ranks_with] if spec.ranks_with is not None else spec
-    precision = backends.choose_precision(config.precision)
+    precision = backends.choose_precision(config.precision, quantises=carrier.quantises)
     if catalogue.is_here(spec):
         folder = catalogue.folder(spec)
         if bm25.is_bm25(folder):

@@ -42,7 +42,7 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
         ("--stand-ins", "all_stand_ins"),
         {"is_flag": True, "default": None, "help": "Bundled stand-ins for all models whose weights are not here."},
     ),
-    "precision": (("--precision",), {"metavar": "auto|f32|bf16", "help": "Of the model's arithmetic (auto)."}),
+    "precision": (("--precision",), {"metavar": "auto|f32|bf16|int8", "help": "Of the model's arithmetic (auto)."}),
     "threads": (("--threads",), {"help": "Threads of the engine (0: one a core)."}),
     "memory_budget": (
         ("--memory-budget",),

@@ -56,7 +56,7 @@ class Engine:
         self,
         catalogue: Catalogue,
         *,
-        precision: Literal["auto", "f32", "bf16"] = "auto",
+        precision: Literal["auto", "f32", "bf16", "int8"] = "auto",
         threads: int = 0,
         limits: Limits | None = None,
         memory_budget: int | None = None,
@@ -71,10 +71,6 @@ class Engine:
             self._load, catalogue.folder, self._size, budget=memory_budget, observer=observer
         )
         self._tokenizing = ThreadPoolExecutor(2, thread_name_prefix="pinyon-tokenize")
-
-    @property
-    def precision(self) -> Precision:
-        return backends.choose_precision(self._wanted)
 
     async def load(self, spec: ModelSpec) -> None:
         """Loads and warms a model, unless it is in memory. Raises NotFound, Unavailable."""
@@ -182,9 +178,14 @@ class Engine:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
 
-    def _size(self, folder: Path) -> int:
-        """What a folder's model takes in memory, in bytes."""
-        return MEMORY_BYTES if is_bm25(folder) else memory.model_bytes(memory.parameter_count(folder), self.precision)
+    def _size(self, spec: ModelSpec, folder: Path) -> int:
+        """What a model takes in memory, in bytes, about."""
+        if is_bm25(folder):
+            return MEMORY_BYTES
+        return memory.model_bytes(memory.parameter_count(folder), self._precision(spec))
+
+    def _precision(self, spec: ModelSpec) -> Precision:
+        return backends.choose_precision(self._wanted, quantises=spec.quantises)
 
     def _load(self, spec: ModelSpec, folder: Path) -> LoadedModel | Bm25:
         started = time.perf_counter()
@@ -195,10 +196,10 @@ class Engine:
             return bm25
         with ThreadPoolExecutor(1) as beside:
             checked = beside.submit(loader.check_digests, folder, spec.sha256)
-            files = loader.read_folder(folder)
+            files = loader.for_spec(loader.read_folder(folder), spec)
             weights = loader.SafetensorsWeights(folder, files.architecture.prefix)
             tokenizer = Tokenizer(files.tokenizer_path, files.vocabulary(weights))
-            precision = self.precision
+            precision = self._precision(spec)
             compiled = compile_folder(files, weights, precision=precision, threads=self._threads)
             checked.result()
         scheduler: Scheduler[Job] = Scheduler(
@@ -219,12 +220,6 @@ def compile_folder(
 ) -> CompiledModel:
     """A folder's model with what stands on it, ready to run. Raises ModelError."""
     architecture, config = files.architecture, files.config
-    size = weights.shape(architecture.word_embeddings)
-    if len(size) != 2 or size[1] != config.hidden_size:
-        raise loader.ModelError(
-            f"{files.folder}: tensor {architecture.word_embeddings!r} is {list(size)}, and its config.json asks for "
-            f"[..., {config.hidden_size}]"
-        )
 
     def definition(ops: Ops[Any], tokens: TokenTensors[Any]) -> Any:
         hidden = architecture.hidden_states(ops, config, tokens)
@@ -237,9 +232,11 @@ def compile_folder(
         return heads.pool(ops, files.pooling, hidden, tokens)
 
     try:
-        return backends.compile_model(definition, weights, precision=precision, threads=threads)
+        compiled = backends.compile_model(definition, weights, precision=precision, threads=threads)
     except backends.GraphError as error:
-        raise loader.ModelError(f"{files.folder}: its weights do not fit its config.json: {error}") from None
+        raise loader.ModelError(f"{weights.path}: does not fit its config.json: {error}") from None
+    weights.check_layers()
+    return compiled
 
 
 def _of_kind(model: LoadedModel | Bm25, kind: Kind) -> LoadedModel:

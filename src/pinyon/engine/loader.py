@@ -6,6 +6,7 @@ with a folder is one ModelError that names the file and what was expected.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pinyon.engine.models import ARCHITECTURES, Architecture, ModelConfig
 from pinyon.engine.sentence_files import Modules, read_json, read_max_tokens, read_modules, read_prompts
 from pinyon.engine.weights import ModelError, SafetensorsWeights
 
-__all__ = ["ModelError", "ModelFiles", "SafetensorsWeights", "check_digests", "describe", "read_folder"]
+__all__ = ["ModelError", "ModelFiles", "SafetensorsWeights", "check_digests", "describe", "for_spec", "read_folder"]
 
 
 # What a model is for: vectors, weighted terms, or the relevance of a text to a query.
@@ -150,6 +151,19 @@ def describe(folder: Path, name: str) -> ModelSpec:
         metrics=("cosine", "dotproduct", "euclidean"),
         parameters=tuple(parameters),
         int8=files.int8,
+    )
+
+
+def for_spec(files: ModelFiles, spec: ModelSpec) -> ModelFiles:
+    """A folder as its catalogue entry has it, where that says more. Raises ModelError if they are of two kinds."""
+    kind = "rerank" if spec.task == "rerank" else spec.vector_type
+    # The bundled reranker's folder is an embedding model's.
+    if kind != files.kind and spec.ranks_with is None:
+        raise ModelError(f"{files.folder / 'config.json'}: is a {files.kind} model's, and {spec.name!r} is {kind}")
+    return dataclasses.replace(
+        files,
+        pooling=spec.pooling or files.pooling,
+        normalise=files.normalise if spec.normalise is None else spec.normalise,
     )
 
 

@@ -37,8 +37,9 @@ class Rotation(Generic[T]):
 class Ops(Protocol[T]):
     """A backend's operations. Weights are asked for by their name in the checkpoint."""
 
-    def weight(self, name: str) -> T:
-        """A weight of the checkpoint. Raises ModelError if it is not there."""
+    def weight(self, name: str, shape: tuple[int | None, ...]) -> T:
+        """A weight of the checkpoint; None stands for any size. Raises ModelError if it is not there, and GraphError if
+        it is of another shape."""
         ...
 
     def lookup(self, table: T, rows: T) -> T:
@@ -65,8 +66,8 @@ class Ops(Protocol[T]):
         """x @ weight.T, with weight [out, in]: [..., in] -> [..., out]."""
         ...
 
-    def linear(self, x: T, name: str, *, bias: bool = True) -> T:
-        """x @ weight.T + bias, of `name`.weight [out, in] and `name`.bias [out]: [..., in] -> [..., out]."""
+    def linear(self, x: T, name: str, size: int, *, bias: bool = True) -> T:
+        """x @ weight.T + bias, of `name`.weight [size, in] and `name`.bias [size]: [..., in] -> [..., size]."""
         ...
 
     def layer_norm(self, x: T, name: str, epsilon: float, *, bias: bool = True) -> T:
@@ -99,11 +100,11 @@ class Ops(Protocol[T]):
         i + head_dim / 2."""
         ...
 
-    def distance_bias(self, ids: T, name: str, rows: Sequence[int]) -> T:
+    def distance_bias(self, ids: T, table: T, rows: Sequence[int]) -> T:
         """A bias of each head by how far apart two tokens are: [1, heads, tokens, tokens].
 
-        `name`.weight is a table [n, heads], and rows[d + len(rows) // 2] the row in it for a key that stands d tokens
-        after its query. `rows` bounds the length of a sequence: it has 2 * longest - 1 of them.
+        `table` is [n, heads], and rows[d + len(rows) // 2] the row in it for a key that stands d tokens after its
+        query. `rows` bounds the length of a sequence: it has 2 * longest - 1 of them.
         """
         ...
 

@@ -65,7 +65,7 @@ class Residents(Generic[M]):
         self,
         load: Callable[[ModelSpec, Path], M],
         folder: Callable[[ModelSpec], Path],
-        size: Callable[[Path], int],
+        size: Callable[[ModelSpec, Path], int],
         *,
         budget: int | None,
         observer: Observer | None,
@@ -123,7 +123,7 @@ class Residents(Generic[M]):
         """Makes room, then loads. Raises Unavailable: what went wrong exactly is for the operator, in the log."""
         started = time.perf_counter()
         try:
-            size = await asyncio.to_thread(self._size, folder)
+            size = await asyncio.to_thread(self._size, spec, folder)
             async with self._making_room:
                 await self._make_room(spec.name, size)
                 resident.bytes = size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ class ModelError(Exception):
     """A model folder that cannot be used: one sentence, with the file in it."""
 
 
+_LAYER = re.compile(r"\.\d+\.")
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 
@@ -52,6 +54,7 @@ class SafetensorsWeights:
         self.folder = folder
         self._prefixes = ("", prefix)
         self._tensors: dict[str, _Stored] = {}
+        self._asked: set[str] = set()  # tensors, by their names in the files
         for shard in _shards(folder):
             self._map(folder / shard)
 
@@ -91,21 +94,31 @@ class SafetensorsWeights:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._find(name).entry.shape
 
-    def has(self, name: str) -> bool:
-        return self._search(name) is not None
-
     def _find(self, name: str) -> _Stored:
         if (stored := self._search(name)) is None:
-            where = self.folder / (INDEX if (self.folder / INDEX).is_file() else WHOLE)
-            raise ModelError(f"{where}: has no tensor {name!r}, which its config.json asks for")
+            raise ModelError(f"{self.path}: has no tensor {name!r}, which its config.json asks for")
         return stored
 
     def _search(self, name: str) -> _Stored | None:
         for prefix in self._prefixes:
             for candidate in (prefix + name, *(prefix + old for old in _old_names(name))):
                 if candidate in self._tensors:
+                    self._asked.add(candidate)
                     return self._tensors[candidate]
         return None
+
+    @property
+    def path(self) -> Path:
+        """The file that says which tensors there are."""
+        index = self.folder / INDEX
+        return index if index.is_file() else self.folder / WHOLE
+
+    def check_layers(self) -> None:
+        """Raises ModelError if there is a tensor like those that were asked for, but of a layer that nobody knows."""
+        known = {_LAYER.sub(".#.", name) for name in self._asked}
+        for name in sorted(self._tensors.keys() - self._asked):
+            if _LAYER.search(name) and _LAYER.sub(".#.", name) in known:
+                raise ModelError(f"{self.path}: has tensor {name!r}, of a layer that its config.json does not know of")
 
 
 def _shards(folder: Path) -> list[str]:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as HubTokenizer
 
 from pinyon.catalog import Catalogue
-from pinyon.engine.engine import Engine
-from pinyon.engine.loader import ModelError, describe, read_folder
+from pinyon.engine import backends
+from pinyon.engine.engine import Engine, compile_folder
+from pinyon.engine.loader import ModelError, SafetensorsWeights, describe, read_folder
 from pinyon.errors import InputTooLong, Unsupported
 from pinyon.types import EmbedRequest, RerankRequest, Truncate
 
 from .conftest import Oracle
-from .families import FAMILIES, LONGEST, RANKERS, SPARSE, quiet, texts, write_pooling, write_tokenizer_config
+from .families import FAMILIES, LONGEST, RANKERS, SPARSE, Family, quiet, texts, write_pooling, write_tokenizer_config
 
 R = TypeVar("R")
 TOLERANCE = 1e-4
 
 
-def on_engine(folder: Path, work: Callable[[Engine, Any], Awaitable[R]]) -> R:
+def on_engine(
+    folder: Path, work: Callable[[Engine, Any], Awaitable[R]], precision: Literal["f32", "bf16"] = "f32"
+) -> R:
     async def run() -> R:
         spec = describe(folder, "tiny")
-        engine = Engine(Catalogue.build(Path("/nonexistent"), [spec]), precision="f32", threads=1)
+        engine = Engine(Catalogue.build(Path("/nonexistent"), [spec]), precision=precision, threads=1)
         try:
             return await work(engine, spec)
         finally:
@@ -149,7 +154,66 @@ def test_terms_agree_with_a_sparse_encoder(
     assert result.tokens[-1] == LONGEST
 
 
-# --- what a folder is
+@pytest.mark.oracle
+def test_heads_in_bf16_agree_to_what_bf16_can_tell(tmp_path: Path, oracle: Oracle) -> None:
+    if not backends.hardware().has_bf16:
+        pytest.skip("this processor has no bf16")
+
+    async def scores(engine: Engine, spec: Any) -> Any:
+        result = await engine.rerank(spec, RerankRequest("tiny", "a cat", texts()))
+        return result.scores[np.argsort(result.indices)]
+
+    async def weights(engine: Engine, spec: Any) -> Any:
+        result = await engine.embed_sparse(spec, EmbedRequest("tiny", texts()))
+        dense = np.zeros((len(texts()), 1000), np.float32)
+        for row, embedding in zip(dense, result.embeddings, strict=True):
+            row[embedding.indices] = embedding.values
+        return dense
+
+    cases: list[tuple[dict[str, Family], Callable[[Engine, Any], Awaitable[Any]]]] = [
+        (RANKERS, scores), (SPARSE, weights),
+    ]  # fmt: skip
+    for families, work in cases:
+        for name, family in families.items():
+            folder = tmp_path / work.__name__ / name
+            family.build(folder)
+            exact, rounded = on_engine(folder, work), on_engine(folder, work, "bf16")
+            np.testing.assert_allclose(rounded, exact, atol=0.05, err_msg=name)
+
+
+# --- folders
+
+UNUSED = ("pooler.",)  # of an encoder that was saved with one
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("families", "name"), [
+    (families, name) for families in (FAMILIES, RANKERS, SPARSE) for name in families
+])  # fmt: skip
+def test_every_tensor_is_missed_and_measured(
+    tmp_path: Path, oracle: Oracle, families: dict[str, Family], name: str
+) -> None:
+    families[name].build(tmp_path)
+    files = read_folder(tmp_path)
+    path = str(tmp_path / "model.safetensors")
+    for tensor in SafetensorsWeights(tmp_path)._tensors:
+        if tensor.startswith(UNUSED) and families is FAMILIES:
+            continue
+        for axis in (None, 0, -1):
+            weights = SafetensorsWeights(tmp_path, files.architecture.prefix)
+            stored = weights._tensors.pop(tensor)
+            expected = "has no tensor"
+            if axis is not None:
+                shape = list(stored.entry.shape)
+                shape[axis] -= 1
+                entry = msgspec.structs.replace(stored.entry, shape=tuple(shape))
+                weights._tensors[tensor] = dataclasses.replace(stored, entry=entry)
+                expected = "was expected"
+            with pytest.raises(ModelError) as caught:
+                compile_folder(files, weights, precision="f32", threads=1)
+            message = str(caught.value)
+            assert message.startswith(path) and expected in message
+            assert tensor.removeprefix(files.architecture.prefix) in message
 
 
 @pytest.mark.oracle

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pinyon.engine.ops import Ops, TokenTensors
 from pinyon.types import FloatArray, IntArray
 
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "int8"]
 Definition = Callable[[Ops[Any], TokenTensors[Any]], Any]
 
 
@@ -59,6 +59,7 @@ class Hardware:
     cpu: str
     cores: int
     has_bf16: bool  # in hardware; an emulated bf16 is slower than f32
+    has_int8: bool  # products of bytes in hardware
     features: tuple[str, ...]
 
 
@@ -68,11 +69,17 @@ def hardware() -> Hardware:
     return openvino.hardware()
 
 
-def choose_precision(wanted: Literal["auto", "f32", "bf16"]) -> Precision:
-    """bf16 where the processor has it, else f32, unless told."""
-    if wanted != "auto":
+def choose_precision(wanted: Literal["auto"] | Precision, *, quantises: bool = False) -> Precision:
+    """bf16 where the processor has it, else f32, unless told.
+
+    int8 is for a model that `quantises` well, on a processor that is faster in it; any other is run as with "auto".
+    """
+    offered = hardware()
+    if wanted == "int8" and quantises and offered.has_int8:
+        return "int8"
+    if wanted in ("f32", "bf16"):
         return wanted
-    return "bf16" if hardware().has_bf16 else "f32"
+    return "bf16" if offered.has_bf16 else "f32"
 
 
 def compile_model(definition: Definition, weights: Weights, *, precision: Precision, threads: int) -> CompiledModel:

@@ -23,6 +23,10 @@ from pinyon.types import FloatArray, IntArray
 # positions; this many kept took 100 MB for all-MiniLM-L6-v2, and one that is not kept costs 3 to 5 ms to make again.
 _KEPT_SHAPES = 256
 
+# Of an activation, so many neighbours are made int8 by a scale of their own. Over 300 paragraphs, all-MiniLM-L6-v2 ran
+# at 0.98 times bf16's speed with 32 and at 1.3 times with 128, at cosines to f32 of 0.9989 and 0.998 at least.
+_QUANTISED_TOGETHER = 128
+
 
 class OpenVinoModel:
     """A compiled graph, and two places to run it in turn."""
@@ -63,7 +67,8 @@ def compile_model(definition: Definition, weights: Weights, *, precision: Precis
             graph,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                **({"DYNAMIC_QUANTIZATION_GROUP_SIZE": _QUANTISED_TOGETHER} if precision == "int8" else {}),
                 # One stream over all cores: a batch is as fast as it can be, and so is a lone query.
                 "NUM_STREAMS": 1,
                 "INFERENCE_NUM_THREADS": threads or cores(),
@@ -110,6 +115,7 @@ def hardware() -> Hardware:
         cpu=str(core.get_property("CPU", "FULL_DEVICE_NAME")) or platform.processor(),
         cores=cores(),
         has_bf16="BF16" in capabilities and native,
+        has_int8=flags is None or bool(flags & {"avx_vnni", "avx512_vnni", "amx_int8", "i8mm"}),
         features=tuple(name for name in known if flags is not None and name in flags),
     )
 

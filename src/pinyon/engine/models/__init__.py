@@ -30,7 +30,7 @@ class Architecture:
     """How to read a checkpoint's `config.json`, and how to compute from tokens what it is for.
 
     `read_config` raises msgspec.ValidationError or ValueError. `hidden_states` gives [batch, tokens, dim]. From those
-    `classify` gives a cross-encoder's logits [batch, labels], and `predict` a masked language model's [batch, tokens,
+    `classify` gives a cross-encoder's logit [batch, 1], and `predict` a masked language model's [batch, tokens,
     vocabulary]. `prefix` stands before every weight's name where a head was saved with the encoder. `word_embeddings`
     is the table of token embeddings. `pooling` is the one of a folder that names none. `int8` is how the model was
     trained to be made int8, as in `ModelSpec`.

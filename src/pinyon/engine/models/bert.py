@@ -22,11 +22,14 @@ class BertConfig(msgspec.Struct, frozen=True):
     """What is read of `config.json`; defaults are those of the format, for keys that old checkpoints lack."""
 
     hidden_size: int
+    vocab_size: int
     num_hidden_layers: int
     num_attention_heads: int
+    intermediate_size: int
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-12
     max_position_embeddings: int = 512
+    type_vocab_size: int = 2
     position_embedding_type: str = "absolute"
     first_position: int = 0  # not in the file: RoBERTa's, by `read_roberta_config`
 
@@ -53,53 +56,62 @@ def read_roberta_config(config: Mapping[str, Any]) -> BertConfig:
 
 def hidden_states(ops: Ops[T], config: BertConfig, tokens: TokenTensors[T]) -> T:
     """The last layer's hidden states: [batch, tokens, dim]."""
-    embeddings = "embeddings."
-    x = ops.lookup(ops.weight(embeddings + "word_embeddings.weight"), tokens.ids)
-    x = ops.add(x, ops.lookup(ops.weight(embeddings + "token_type_embeddings.weight"), tokens.types))
+
+    def table(kind: str, rows: int) -> T:
+        return ops.weight(f"embeddings.{kind}_embeddings.weight", (rows, config.hidden_size))
+
     positions = ops.positions(tokens.ids, config.first_position)
-    x = ops.add(x, ops.lookup(ops.weight(embeddings + "position_embeddings.weight"), positions))
-    x = ops.layer_norm(x, embeddings + "LayerNorm", config.layer_norm_eps)
+    x = ops.lookup(table("word", config.vocab_size), tokens.ids)
+    x = ops.add(x, ops.lookup(table("token_type", config.type_vocab_size), tokens.types))
+    x = ops.add(x, ops.lookup(table("position", config.max_position_embeddings), positions))
+    x = ops.layer_norm(x, "embeddings.LayerNorm", config.layer_norm_eps)
     for layer in range(config.num_hidden_layers):
         x = _block(ops, config, x, tokens.mask, f"encoder.layer.{layer}.")
     return x
 
 
 def _block(ops: Ops[T], config: BertConfig, x: T, mask: T, name: str) -> T:
-    heads = config.num_attention_heads
+    size = config.hidden_size
     query, key, value = (
-        ops.split_heads(ops.linear(x, f"{name}attention.self.{part}"), heads) for part in ("query", "key", "value")
+        ops.split_heads(ops.linear(x, f"{name}attention.self.{part}", size), config.num_attention_heads)
+        for part in ("query", "key", "value")
     )
     attended = ops.merge_heads(ops.attention(query, key, value, mask))
-    attended = ops.linear(attended, name + "attention.output.dense")
+    attended = ops.linear(attended, name + "attention.output.dense", size)
     x = ops.layer_norm(ops.add(attended, x), name + "attention.output.LayerNorm", config.layer_norm_eps)
-    inner = ops.activation(ops.linear(x, name + "intermediate.dense"), ACTIVATIONS[config.hidden_act])
-    return ops.layer_norm(
-        ops.add(ops.linear(inner, name + "output.dense"), x), name + "output.LayerNorm", config.layer_norm_eps
-    )
+    inner = ops.linear(x, name + "intermediate.dense", config.intermediate_size)
+    inner = ops.linear(ops.activation(inner, ACTIVATIONS[config.hidden_act]), name + "output.dense", size)
+    return ops.layer_norm(ops.add(inner, x), name + "output.LayerNorm", config.layer_norm_eps)
 
 
 def classify(ops: Ops[T], config: BertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
-    """BertForSequenceClassification's logits: [batch, labels]."""
-    pooled = ops.activation(ops.linear(ops.first_token(hidden), "pooler.dense"), "tanh")
-    return ops.linear(pooled, "classifier")
+    """BertForSequenceClassification's logit: [batch, 1]."""
+    pooled = ops.activation(ops.linear(ops.first_token(hidden), "pooler.dense", config.hidden_size), "tanh")
+    return ops.linear(pooled, "classifier", 1)
 
 
 def classify_roberta(ops: Ops[T], config: BertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
-    """(XLM)RobertaForSequenceClassification's logits: [batch, labels]."""
-    inner = ops.activation(ops.linear(ops.first_token(hidden), "classifier.dense"), "tanh")
-    return ops.linear(inner, "classifier.out_proj")
+    """(XLM)RobertaForSequenceClassification's logit: [batch, 1]."""
+    inner = ops.activation(ops.linear(ops.first_token(hidden), "classifier.dense", config.hidden_size), "tanh")
+    return ops.linear(inner, "classifier.out_proj", 1)
 
 
 def predict(ops: Ops[T], config: BertConfig, hidden: T) -> T:
     """BertForMaskedLM's logits: [batch, tokens, vocabulary]. The last layer is the table of word embeddings."""
     head = "cls.predictions."
-    x = ops.activation(ops.linear(hidden, head + "transform.dense"), ACTIVATIONS[config.hidden_act])
+    x = ops.linear(hidden, head + "transform.dense", config.hidden_size)
+    x = ops.activation(x, ACTIVATIONS[config.hidden_act])
     x = ops.layer_norm(x, head + "transform.LayerNorm", config.layer_norm_eps)
-    return ops.add(ops.product(x, ops.weight("embeddings.word_embeddings.weight")), ops.weight(head + "bias"))
+    return _decode(ops, config, x, head + "bias")
 
 
 def predict_roberta(ops: Ops[T], config: BertConfig, hidden: T) -> T:
     """(XLM)RobertaForMaskedLM's logits: [batch, tokens, vocabulary]."""
-    x = ops.activation(ops.linear(hidden, "lm_head.dense"), "gelu")
+    x = ops.activation(ops.linear(hidden, "lm_head.dense", config.hidden_size), "gelu")
     x = ops.layer_norm(x, "lm_head.layer_norm", config.layer_norm_eps)
-    return ops.add(ops.product(x, ops.weight("embeddings.word_embeddings.weight")), ops.weight("lm_head.bias"))
+    return _decode(ops, config, x, "lm_head.bias")
+
+
+def _decode(ops: Ops[T], config: BertConfig, x: T, bias: str) -> T:
+    table = ops.weight("embeddings.word_embeddings.weight", (config.vocab_size, config.hidden_size))
+    return ops.add(ops.product(x, table), ops.weight(bias, (config.vocab_size,)))

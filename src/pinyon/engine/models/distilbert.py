@@ -20,6 +20,8 @@ class DistilBertConfig(msgspec.Struct, frozen=True):
     """What is read of `config.json`."""
 
     hidden_size: int = msgspec.field(name="dim")
+    hidden_dim: int
+    vocab_size: int
     n_layers: int
     n_heads: int
     activation: str = "gelu"
@@ -42,32 +44,34 @@ def read_config(config: Mapping[str, Any]) -> DistilBertConfig:
 
 def hidden_states(ops: Ops[T], config: DistilBertConfig, tokens: TokenTensors[T]) -> T:
     """The last layer's hidden states: [batch, tokens, dim]."""
-    x = ops.lookup(ops.weight("embeddings.word_embeddings.weight"), tokens.ids)
-    x = ops.add(x, ops.lookup(ops.weight("embeddings.position_embeddings.weight"), ops.positions(tokens.ids)))
+    size = config.hidden_size
+    positions = ops.weight("embeddings.position_embeddings.weight", (config.max_position_embeddings, size))
+    x = ops.lookup(ops.weight("embeddings.word_embeddings.weight", (config.vocab_size, size)), tokens.ids)
+    x = ops.add(x, ops.lookup(positions, ops.positions(tokens.ids)))
     x = ops.layer_norm(x, "embeddings.LayerNorm", EPSILON)
     for layer in range(config.n_layers):
         name = f"transformer.layer.{layer}."
         query, key, value = (
-            ops.split_heads(ops.linear(x, f"{name}attention.{part}_lin"), config.n_heads) for part in "qkv"
+            ops.split_heads(ops.linear(x, f"{name}attention.{part}_lin", size), config.n_heads) for part in "qkv"
         )
-        attended = ops.linear(
-            ops.merge_heads(ops.attention(query, key, value, tokens.mask)), name + "attention.out_lin"
-        )
+        attended = ops.merge_heads(ops.attention(query, key, value, tokens.mask))
+        attended = ops.linear(attended, name + "attention.out_lin", size)
         x = ops.layer_norm(ops.add(attended, x), name + "sa_layer_norm", EPSILON)
-        inner = ops.activation(ops.linear(x, name + "ffn.lin1"), ACTIVATIONS[config.activation])
-        x = ops.layer_norm(ops.add(ops.linear(inner, name + "ffn.lin2"), x), name + "output_layer_norm", EPSILON)
+        inner = ops.activation(ops.linear(x, name + "ffn.lin1", config.hidden_dim), ACTIVATIONS[config.activation])
+        inner = ops.linear(inner, name + "ffn.lin2", size)
+        x = ops.layer_norm(ops.add(inner, x), name + "output_layer_norm", EPSILON)
     return x
 
 
 def classify(ops: Ops[T], config: DistilBertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
-    """DistilBertForSequenceClassification's logits: [batch, labels]."""
-    inner = ops.activation(ops.linear(ops.first_token(hidden), "pre_classifier"), "relu")
-    return ops.linear(inner, "classifier")
+    """DistilBertForSequenceClassification's logit: [batch, 1]."""
+    inner = ops.activation(ops.linear(ops.first_token(hidden), "pre_classifier", config.hidden_size), "relu")
+    return ops.linear(inner, "classifier", 1)
 
 
 def predict(ops: Ops[T], config: DistilBertConfig, hidden: T) -> T:
     """DistilBertForMaskedLM's logits: [batch, tokens, vocabulary]. The last layer is the table of word embeddings."""
-    x = ops.activation(ops.linear(hidden, "vocab_transform"), ACTIVATIONS[config.activation])
+    x = ops.activation(ops.linear(hidden, "vocab_transform", config.hidden_size), ACTIVATIONS[config.activation])
     x = ops.layer_norm(x, "vocab_layer_norm", EPSILON)
-    product = ops.product(x, ops.weight("embeddings.word_embeddings.weight"))
-    return ops.add(product, ops.weight("vocab_projector.bias"))
+    table = ops.weight("embeddings.word_embeddings.weight", (config.vocab_size, config.hidden_size))
+    return ops.add(ops.product(x, table), ops.weight("vocab_projector.bias", (config.vocab_size,)))

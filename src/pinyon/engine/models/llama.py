@@ -26,6 +26,8 @@ class LlamaConfig(msgspec.Struct, frozen=True):
     num_hidden_layers: int
     num_attention_heads: int
     num_key_value_heads: int
+    intermediate_size: int
+    vocab_size: int
     max_position_embeddings: int
     rms_norm_eps: float = 1e-6
     hidden_act: str = "silu"
@@ -46,6 +48,10 @@ class LlamaConfig(msgspec.Struct, frozen=True):
     @property
     def max_positions(self) -> int:
         return self.max_position_embeddings
+
+    @property
+    def head_dim(self) -> int:
+        return 2 * len(self.frequencies)
 
 
 def read_config(config: Mapping[str, Any]) -> LlamaConfig:
@@ -76,7 +82,7 @@ def _read(config: Mapping[str, Any], *, causal: bool, head_norms: bool, theta: f
 
 def hidden_states(ops: Ops[T], config: LlamaConfig, tokens: TokenTensors[T]) -> T:
     """The last layer's hidden states, normalised: [batch, tokens, dim]."""
-    x = ops.lookup(ops.weight("embed_tokens.weight"), tokens.ids)
+    x = ops.lookup(ops.weight("embed_tokens.weight", (config.vocab_size, config.hidden_size)), tokens.ids)
     rotation = ops.rotation(tokens.ids, config.frequencies)
     for layer in range(config.num_hidden_layers):
         name = f"layers.{layer}."
@@ -90,7 +96,8 @@ def _attention(ops: Ops[T], config: LlamaConfig, x: T, mask: T, rotation: Rotati
     name += "self_attn."
 
     def heads(part: str, count: int) -> T:
-        return ops.split_heads(ops.linear(x, f"{name}{part}_proj", bias=config.attention_bias), count)
+        size = count * config.head_dim
+        return ops.split_heads(ops.linear(x, f"{name}{part}_proj", size, bias=config.attention_bias), count)
 
     query, key = heads("q", config.num_attention_heads), heads("k", config.num_key_value_heads)
     value = heads("v", config.num_key_value_heads)
@@ -99,12 +106,14 @@ def _attention(ops: Ops[T], config: LlamaConfig, x: T, mask: T, rotation: Rotati
         key = ops.rms_norm(key, name + "k_norm", config.rms_norm_eps)
     query, key = ops.rotate(query, rotation), ops.rotate(key, rotation)
     attended = ops.merge_heads(ops.attention(query, key, value, mask, causal=config.causal))
-    return ops.linear(attended, name + "o_proj", bias=config.attention_bias)
+    return ops.linear(attended, name + "o_proj", config.hidden_size, bias=config.attention_bias)
 
 
 def _feed_forward(ops: Ops[T], config: LlamaConfig, x: T, name: str) -> T:
     x = ops.rms_norm(x, name + "post_attention_layernorm", config.rms_norm_eps)
-    name += "mlp."
-    gate = ops.activation(ops.linear(x, name + "gate_proj", bias=config.mlp_bias), ACTIVATIONS[config.hidden_act])
-    inner = ops.multiply(gate, ops.linear(x, name + "up_proj", bias=config.mlp_bias))
-    return ops.linear(inner, name + "down_proj", bias=config.mlp_bias)
+    gate, up = (
+        ops.linear(x, f"{name}mlp.{part}_proj", config.intermediate_size, bias=config.mlp_bias)
+        for part in ("gate", "up")
+    )
+    inner = ops.multiply(ops.activation(gate, ACTIVATIONS[config.hidden_act]), up)
+    return ops.linear(inner, name + "mlp.down_proj", config.hidden_size, bias=config.mlp_bias)

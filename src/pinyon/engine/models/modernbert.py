@@ -25,6 +25,8 @@ class ModernBertConfig(msgspec.Struct, frozen=True):
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
+    intermediate_size: int
+    vocab_size: int
     max_position_embeddings: int = 8192
     hidden_activation: str = "gelu"
     norm_eps: float = 1e-5
@@ -74,7 +76,7 @@ def read_config(config: Mapping[str, Any]) -> ModernBertConfig:
 
 def hidden_states(ops: Ops[T], config: ModernBertConfig, tokens: TokenTensors[T]) -> T:
     """The last layer's hidden states, normalised: [batch, tokens, dim]."""
-    x = ops.lookup(ops.weight("embeddings.tok_embeddings.weight"), tokens.ids)
+    x = ops.lookup(_table(ops, config), tokens.ids)
     x = _norm(ops, config, x, "embeddings.norm")
     rotations = {kind: ops.rotation(tokens.ids, config.frequencies[kind]) for kind in sorted(set(config.layer_types))}
     for layer, kind in enumerate(config.layer_types):
@@ -83,24 +85,22 @@ def hidden_states(ops: Ops[T], config: ModernBertConfig, tokens: TokenTensors[T]
         normal = _norm(ops, config, x, name + "attn_norm") if layer else x
         window = config.local_attention // 2 if kind == "sliding_attention" else None
         x = ops.add(x, _attention(ops, config, normal, tokens.mask, rotations[kind], window, name + "attn."))
-        inner, gate = ops.split(
-            ops.linear(_norm(ops, config, x, name + "mlp_norm"), name + "mlp.Wi", bias=config.mlp_bias), 2
-        )
+        normal = _norm(ops, config, x, name + "mlp_norm")
+        both = ops.linear(normal, name + "mlp.Wi", 2 * config.intermediate_size, bias=config.mlp_bias)
+        inner, gate = ops.split(both, 2)
         inner = ops.multiply(ops.activation(inner, ACTIVATIONS[config.hidden_activation]), gate)
-        x = ops.add(x, ops.linear(inner, name + "mlp.Wo", bias=config.mlp_bias))
+        x = ops.add(x, ops.linear(inner, name + "mlp.Wo", config.hidden_size, bias=config.mlp_bias))
     return _norm(ops, config, x, "final_norm")
 
 
 def _attention(
     ops: Ops[T], config: ModernBertConfig, x: T, mask: T, rotation: Rotation[T], window: int | None, name: str
 ) -> T:
-    query, key, value = (
-        ops.split_heads(part, config.num_attention_heads)
-        for part in ops.split(ops.linear(x, name + "Wqkv", bias=config.attention_bias), 3)
-    )
+    together = ops.linear(x, name + "Wqkv", 3 * config.hidden_size, bias=config.attention_bias)
+    query, key, value = (ops.split_heads(part, config.num_attention_heads) for part in ops.split(together, 3))
     query, key = ops.rotate(query, rotation), ops.rotate(key, rotation)
     attended = ops.merge_heads(ops.attention(query, key, value, mask, window=window))
-    return ops.linear(attended, name + "Wo", bias=config.attention_bias)
+    return ops.linear(attended, name + "Wo", config.hidden_size, bias=config.attention_bias)
 
 
 def _norm(ops: Ops[T], config: ModernBertConfig, x: T, name: str) -> T:
@@ -108,21 +108,22 @@ def _norm(ops: Ops[T], config: ModernBertConfig, x: T, name: str) -> T:
 
 
 def _head(ops: Ops[T], config: ModernBertConfig, x: T) -> T:
-    x = ops.activation(
-        ops.linear(x, "head.dense", bias=config.classifier_bias), ACTIVATIONS[config.classifier_activation]
-    )
-    return _norm(ops, config, x, "head.norm")
+    x = ops.linear(x, "head.dense", config.hidden_size, bias=config.classifier_bias)
+    return _norm(ops, config, ops.activation(x, ACTIVATIONS[config.classifier_activation]), "head.norm")
+
+
+def _table(ops: Ops[T], config: ModernBertConfig) -> T:
+    return ops.weight("embeddings.tok_embeddings.weight", (config.vocab_size, config.hidden_size))
 
 
 def classify(ops: Ops[T], config: ModernBertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
-    """ModernBertForSequenceClassification's logits: [batch, labels]."""
+    """ModernBertForSequenceClassification's logit: [batch, 1]."""
     mean = config.classifier_pooling == "mean"
-    return ops.linear(
-        _head(ops, config, ops.mean_tokens(hidden, tokens.mask) if mean else ops.first_token(hidden)), "classifier"
-    )
+    pooled = ops.mean_tokens(hidden, tokens.mask) if mean else ops.first_token(hidden)
+    return ops.linear(_head(ops, config, pooled), "classifier", 1)
 
 
 def predict(ops: Ops[T], config: ModernBertConfig, hidden: T) -> T:
     """ModernBertForMaskedLM's logits: [batch, tokens, vocabulary]. The last layer is the table of token embeddings."""
-    logits = ops.product(_head(ops, config, hidden), ops.weight("embeddings.tok_embeddings.weight"))
-    return ops.add(logits, ops.weight("decoder.bias")) if config.decoder_bias else logits
+    logits = ops.product(_head(ops, config, hidden), _table(ops, config))
+    return ops.add(logits, ops.weight("decoder.bias", (config.vocab_size,))) if config.decoder_bias else logits

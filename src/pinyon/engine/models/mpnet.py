@@ -23,6 +23,8 @@ class MPNetConfig(msgspec.Struct, frozen=True):
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
+    intermediate_size: int
+    vocab_size: int
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-12
     max_position_embeddings: int = 514
@@ -61,26 +63,30 @@ def bucket(distance: int, buckets: int) -> int:
 
 def hidden_states(ops: Ops[T], config: MPNetConfig, tokens: TokenTensors[T]) -> T:
     """The last layer's hidden states: [batch, tokens, dim]."""
-    positions = ops.positions(tokens.ids, config.pad_token_id + 1)
-    x = ops.lookup(ops.weight("embeddings.word_embeddings.weight"), tokens.ids)
-    x = ops.add(x, ops.lookup(ops.weight("embeddings.position_embeddings.weight"), positions))
+    size = config.hidden_size
+    positions = ops.weight("embeddings.position_embeddings.weight", (config.max_position_embeddings, size))
+    x = ops.lookup(ops.weight("embeddings.word_embeddings.weight", (config.vocab_size, size)), tokens.ids)
+    x = ops.add(x, ops.lookup(positions, ops.positions(tokens.ids, config.pad_token_id + 1)))
     x = ops.layer_norm(x, "embeddings.LayerNorm", config.layer_norm_eps)
     farthest = config.max_positions - 1
-    rows = [bucket(distance, config.relative_attention_num_buckets) for distance in range(-farthest, farthest + 1)]
-    bias = ops.distance_bias(tokens.ids, "encoder.relative_attention_bias", rows)
+    buckets = config.relative_attention_num_buckets
+    table = ops.weight("encoder.relative_attention_bias.weight", (buckets, config.num_attention_heads))
+    rows = [bucket(distance, buckets) for distance in range(-farthest, farthest + 1)]
+    bias = ops.distance_bias(tokens.ids, table, rows)
     for layer in range(config.num_hidden_layers):
         x = _block(ops, config, x, tokens.mask, bias, f"encoder.layer.{layer}.")
     return x
 
 
 def _block(ops: Ops[T], config: MPNetConfig, x: T, mask: T, bias: T, name: str) -> T:
+    size = config.hidden_size
     query, key, value = (
-        ops.split_heads(ops.linear(x, f"{name}attention.attn.{part}"), config.num_attention_heads) for part in "qkv"
+        ops.split_heads(ops.linear(x, f"{name}attention.attn.{part}", size), config.num_attention_heads)
+        for part in "qkv"
     )
     attended = ops.merge_heads(ops.attention(query, key, value, mask, bias=bias))
-    attended = ops.linear(attended, name + "attention.attn.o")
+    attended = ops.linear(attended, name + "attention.attn.o", size)
     x = ops.layer_norm(ops.add(attended, x), name + "attention.LayerNorm", config.layer_norm_eps)
-    inner = ops.activation(ops.linear(x, name + "intermediate.dense"), ACTIVATIONS[config.hidden_act])
-    return ops.layer_norm(
-        ops.add(ops.linear(inner, name + "output.dense"), x), name + "output.LayerNorm", config.layer_norm_eps
-    )
+    inner = ops.linear(x, name + "intermediate.dense", config.intermediate_size)
+    inner = ops.linear(ops.activation(inner, ACTIVATIONS[config.hidden_act]), name + "output.dense", size)
+    return ops.layer_norm(ops.add(inner, x), name + "output.LayerNorm", config.layer_norm_eps)

@@ -15,6 +15,7 @@ T = TypeVar("T")
 # The published config is GPT-2's with additions; transformers' own says the same in BERT's words.
 _OTHER_NAMES = {
     "hidden_size": "n_embd",
+    "intermediate_size": "n_inner",
     "num_hidden_layers": "n_layer",
     "num_attention_heads": "n_head",
     "max_position_embeddings": "n_positions",
@@ -46,6 +47,8 @@ class NomicBertConfig(msgspec.Struct, frozen=True):
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
+    intermediate_size: int
+    vocab_size: int
     max_position_embeddings: int
     layer_norm_eps: float = 1e-12
     type_vocab_size: int = 2
@@ -76,23 +79,25 @@ def read_config(config: Mapping[str, Any]) -> NomicBertConfig:
 
 def hidden_states(ops: Ops[T], config: NomicBertConfig, tokens: TokenTensors[T]) -> T:
     """The last layer's hidden states: [batch, tokens, dim]."""
-    x = ops.lookup(ops.weight("embeddings.word_embeddings.weight"), tokens.ids)
+    size = config.hidden_size
+    x = ops.lookup(ops.weight("embeddings.word_embeddings.weight", (config.vocab_size, size)), tokens.ids)
     if config.type_vocab_size:
-        x = ops.add(x, ops.lookup(ops.weight("embeddings.token_type_embeddings.weight"), tokens.types))
+        types = ops.weight("embeddings.token_type_embeddings.weight", (config.type_vocab_size, size))
+        x = ops.add(x, ops.lookup(types, tokens.types))
     x = ops.layer_norm(x, "emb_ln", config.layer_norm_eps)
     rotation = ops.rotation(tokens.ids, config.frequencies)
     for layer in range(config.num_hidden_layers):
         name = f"encoder.layers.{layer}."
-        query, key, value = (
-            ops.split_heads(part, config.num_attention_heads)
-            for part in ops.split(ops.linear(x, name + "attn.Wqkv", bias=False), 3)
-        )
+        together = ops.linear(x, name + "attn.Wqkv", 3 * size, bias=False)
+        query, key, value = (ops.split_heads(part, config.num_attention_heads) for part in ops.split(together, 3))
         query, key = ops.rotate(query, rotation), ops.rotate(key, rotation)
         attended = ops.merge_heads(ops.attention(query, key, value, tokens.mask))
-        attended = ops.linear(attended, name + "attn.out_proj", bias=False)
+        attended = ops.linear(attended, name + "attn.out_proj", size, bias=False)
         x = ops.layer_norm(ops.add(attended, x), name + "norm1", config.layer_norm_eps)
-        gate = ops.activation(ops.linear(x, name + "mlp.fc12", bias=False), "silu")
-        inner = ops.multiply(ops.linear(x, name + "mlp.fc11", bias=False), gate)
-        inner = ops.linear(inner, name + "mlp.fc2", bias=False)
+        inner, gate = (
+            ops.linear(x, f"{name}mlp.{part}", config.intermediate_size, bias=False) for part in ("fc11", "fc12")
+        )
+        inner = ops.multiply(inner, ops.activation(gate, "silu"))
+        inner = ops.linear(inner, name + "mlp.fc2", size, bias=False)
         x = ops.layer_norm(ops.add(inner, x), name + "norm2", config.layer_norm_eps)
     return x
