@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,15 +21,17 @@ import numpy as np
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
 from pinyon.engine import backends, encoding, heads, loader
-from pinyon.engine.backends import CompiledModel, Precision
+from pinyon.engine.backends import CompiledModel, Precision, TokenBatch
 from pinyon.engine.bm25 import MAX_WORDS, Bm25, is_bm25
 from pinyon.engine.loader import Kind
 from pinyon.engine.ops import Ops, TokenTensors
 from pinyon.engine.running import Job, LoadedModel, Observer
 from pinyon.engine.scheduler import Scheduler
-from pinyon.engine.tokenizer import Pair, Tokenizer
+from pinyon.engine.tokenizer import Tokenizer, TokenSequence
 from pinyon.errors import InputTooLong, InvalidRequest, Unavailable, Unsupported
 from pinyon.types import (
+    EmbedDocumentsRequest,
+    EmbedDocumentsResult,
     EmbedRequest,
     EmbedResult,
     FloatArray,
@@ -80,7 +83,7 @@ class Engine:
         model = _of_kind(await self._loaded(spec), "dense")
         sequences = await self._tokenize(model, request)
         tokens = _counts(sequences)
-        _check_total(tokens, request)
+        _check_total(tokens, request.max_total_tokens, "inputs")
         vectors = encoding.encode(
             await model.run(sequences),
             dimension=request.dimension or spec.default_dimension,
@@ -90,6 +93,38 @@ class Engine:
         )
         return EmbedResult(model=spec.name, vectors=vectors, tokens=tokens)
 
+    async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
+        """Vectors of the chunks of documents, each document in one pass.
+
+        Raises InputTooLong at ("documents", position), InvalidRequest at ("documents", ...) and at ("model",) for a
+        model that cannot do it, NotFound, Overloaded, Unavailable.
+        """
+        model = _of_kind(await self._loaded(spec), "dense")
+        name = model.files.separator
+        separator = model.tokenizer.id_of(name) if name is not None else None
+        if separator is None or model.files.pooling != "mean":
+            reason = f"must be a model of mean pooling with a separator of chunks, which {spec.name!r} is not"
+            raise InvalidRequest(reason, ("model",))
+        limit = min(model.files.max_tokens, spec.max_tokens or model.files.max_tokens)
+
+        def encode() -> list[TokenSequence]:
+            assert separator is not None
+            return model.tokenizer.encode_documents(request.documents, separator=separator, max_tokens=limit)
+
+        sequences = await self._inline_or_beside(sum(len(text) for one in request.documents for text in one), encode)
+        tokens = _counts(sequences)
+        _check_total(tokens, request.max_total_tokens, "documents")
+        vectors = encoding.encode(
+            await model.run(sequences),
+            dimension=request.dimension or spec.default_dimension,
+            encoding=request.encoding,
+            normalise=model.files.normalise,
+            int8=spec.int8,
+        )
+        ends = accumulate(len(sequence.spans) for sequence in sequences)
+        parts = [vectors[end - len(one.spans) : end] for end, one in zip(ends, sequences, strict=True)]
+        return EmbedDocumentsResult(spec.name, parts, tokens)
+
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
         """As `embed`, for models that give sparse vectors."""
         model = await self._loaded(spec)
@@ -98,7 +133,7 @@ class Engine:
         model = _of_kind(model, "sparse")
         sequences = await self._tokenize(model, request)
         tokens = _counts(sequences)
-        _check_total(tokens, request)
+        _check_total(tokens, request.max_total_tokens, "inputs")
         weights = await model.run(sequences)
         embeddings = [_sparse(row, model.tokenizer if request.return_tokens else None) for row in weights]
         return SparseEmbedResult(spec.name, embeddings, tokens)
@@ -116,7 +151,7 @@ class Engine:
             )
 
         embeddings, tokens = await self._inline_or_beside(sum(map(len, request.inputs)), embed)
-        _check_total(tokens, request)
+        _check_total(tokens, request.max_total_tokens, "inputs")
         return SparseEmbedResult(spec.name, embeddings, tokens)
 
     async def rerank(self, spec: ModelSpec, request: RerankRequest) -> RerankResult:
@@ -127,19 +162,18 @@ class Engine:
         model = _of_kind(await self._loaded(spec), "rerank")
         limit = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
 
-        def encode() -> list[Pair]:
+        def encode() -> list[TokenSequence]:
             return model.tokenizer.encode_pairs(
                 request.query, request.documents, max_tokens=limit, truncate=request.truncate
             )
 
         try:
-            pairs = await self._inline_or_beside(len(request.query) + sum(map(len, request.documents)), encode)
+            sequences = await self._inline_or_beside(len(request.query) + sum(map(len, request.documents)), encode)
         except InputTooLong as error:
             names = {"first": "query", "seconds": "documents"}
             param = (names[str(error.param[0])], *error.param[1:])
             raise InputTooLong(error.tokens, error.limit, param) from None
-        sequences = [pair.ids for pair in pairs]
-        logits = (await model.run(sequences, [pair.types for pair in pairs]))[:, 0]
+        logits = (await model.run(sequences))[:, 0]
         # By the logits: sigmoids of sure answers are all 1.
         scores = encoding.sigmoid(logits)
         return RerankResult.ranked(spec.name, logits, scores, request.top_n, int(_counts(sequences).sum()))
@@ -155,13 +189,14 @@ class Engine:
         self._models.clear()
         self._tokenizing.shutdown()
 
-    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> list[IntArray]:
+    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> list[TokenSequence]:
         limit = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
         limit = min(limit, request.max_tokens or limit)
         prompt = model.files.prompt(request.input_type, model.spec.prompts)
 
-        def encode() -> list[IntArray]:
-            return model.tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
+        def encode() -> list[TokenSequence]:
+            ids = model.tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
+            return [TokenSequence.whole(one) for one in ids]
 
         return await self._inline_or_beside(sum(map(len, request.inputs)), encode)
 
@@ -251,15 +286,14 @@ def _of_kind(model: LoadedModel | Bm25, kind: Kind) -> LoadedModel:
     return model
 
 
-def _counts(sequences: Sequence[IntArray]) -> IntArray:
-    return np.array([len(ids) for ids in sequences], dtype=np.int32)
+def _counts(sequences: Sequence[TokenSequence]) -> IntArray:
+    return np.array([len(sequence) for sequence in sequences], dtype=np.int32)
 
 
-def _check_total(tokens: IntArray, request: EmbedRequest) -> None:
-    """Of all inputs together: [inputs]. Raises InvalidRequest."""
-    highest = request.max_total_tokens
+def _check_total(tokens: IntArray, highest: int | None, param: str) -> None:
+    """Of all texts together: [texts]. Raises InvalidRequest."""
     if highest is not None and tokens.sum() > highest:
-        raise InvalidRequest(f"must hold at most {highest} tokens together, and holds {tokens.sum()}", ("inputs",))
+        raise InvalidRequest(f"must hold at most {highest} tokens together, and holds {tokens.sum()}", (param,))
 
 
 def _sparse(weights: FloatArray, tokenizer: Tokenizer | None) -> SparseEmbedding:
@@ -274,5 +308,4 @@ def _warm(compiled: CompiledModel, scheduler: Scheduler[Job], max_tokens: int) -
     full = min(scheduler.grid.length(32), max_tokens)
     shapes = [(1, min(length, max_tokens)) for length in (8, 12, 16, 24, 32)]
     for rows, length in (*shapes, (max(1, scheduler.budget // full), full)):
-        ids = np.zeros((rows, length), dtype=np.int32)
-        compiled.start(ids, np.ones_like(ids), np.zeros_like(ids))()
+        compiled.start(TokenBatch.of(np.zeros((rows, length), dtype=np.int32)))()
