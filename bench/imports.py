@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.figures import Aim, Figures
-from bench.server import memory, peak_memory, server
+from bench.server import memory, server
 from bench.store_target import call
 from pinyon.stores.base import Layout, Record
 from pinyon.stores.edge import EdgeStore
@@ -92,14 +92,16 @@ def measure(rows: int, figures: Figures) -> list[Aim]:
             empty = memory(running.pid)["Rss"]
             started = time.perf_counter()
             id = call(host, "POST", "/bulk/imports", {"uri": f"file://{folder}/import"})["id"]
+            most = empty
             while (found := call(host, "GET", f"/bulk/imports/{id}"))["status"] in ("Pending", "InProgress"):
+                most = max(most, memory(running.pid)["Rss"])
                 time.sleep(_POLL)
             seconds = time.perf_counter() - started
             if found["status"] != "Completed" or found["recordsImported"] != rows:
                 raise RuntimeError(f"the import did not end well: {found}")
             figures.add("import, rows/s", rows / seconds)
             figures.add("import: server's memory before, MB", empty / 1e6)
-            figures.add("import: server's memory at most, MB", peak_memory(running.pid) / 1e6)
+            figures.add("import: server's memory at most, MB", most / 1e6)
         figures.add("read and write directly, rows/s", rows / _direct(path, folder / "after"))
     direct = sum(figures.rounds["read and write directly, rows/s"]) / 2
     return [

@@ -20,7 +20,6 @@ from bench.texts import paragraphs
 from pinyon.catalog import Catalogue
 from pinyon.engine.backends import TokenBatch
 from pinyon.engine.engine import Engine
-from pinyon.engine.running import LoadedModel
 from pinyon.types import EmbedRequest
 
 MODEL = "all-minilm-l6-v2"
@@ -71,8 +70,8 @@ def bare(precision: Literal["bf16", "f32"]) -> dict[str, float]:
         known = catalogue()
         spec = known.get(MODEL)
         made = Engine(known, precision=precision)
-        model = await made._loaded(spec)
-        assert isinstance(model, LoadedModel)
+        async with made.using(spec, "dense") as model:
+            pass
         count = int((await made.embed(spec, EmbedRequest(MODEL, [QUERY]))).tokens[0])
         ids = np.full((1, model.scheduler.grid.length(count)), 2000, dtype=np.int32)
         batch = TokenBatch.of(ids)

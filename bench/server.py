@@ -71,35 +71,50 @@ def _is_ready(url: str) -> bool:
 
 
 def processor_seconds(pid: int) -> float:
-    """Of processor time that a process has used, without its children's."""
-    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(numbers[11]) + int(numbers[12])) / _TICKS
+    """Of processor time that a process and its children have used, those that have ended and were waited for too."""
+    ticks = 0
+    for each in family(pid):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            ticks += sum(map(int, _stat(each)[11:15]))
+    return ticks / _TICKS
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Bytes that a process has in memory: Rss; Pss, where pages that others have too count in part; Anonymous, which
-    are no file's."""
-    kinds = {}
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        kind, _, rest = line.partition(":")
-        if kind in ("Rss", "Pss", "Anonymous"):
-            kinds[kind] = int(rest.split()[0]) * 1024
+    """Bytes that a process and its children have in memory: Rss; Pss, where pages that others have too count in part;
+    Anonymous, which are no file's."""
+    kinds = {"Rss": 0, "Pss": 0, "Anonymous": 0}
+    for each in family(pid):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
+                kind, _, rest = line.partition(":")
+                if kind in kinds:
+                    kinds[kind] += int(rest.split()[0]) * 1024
     return kinds
 
 
 def peak_memory(pid: int) -> int:
-    """Bytes of memory that a process had at its most (VmHWM)."""
+    """Bytes of memory that one process had at its most (VmHWM)."""
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 
 
-def children(pid: int) -> list[tuple[int, str]]:
-    """Process ids and command lines."""
-    found = []
+def name(pid: int) -> str:
+    """What a process calls itself."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def family(pid: int) -> list[int]:
+    """A process, its children, theirs, and so on."""
+    children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == pid:
-                found.append((int(path.name), (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()))
+        with contextlib.suppress(OSError):
+            children.setdefault(int(_stat(int(path.name))[1]), []).append(int(path.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
     return found
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

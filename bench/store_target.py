@@ -14,7 +14,7 @@ import orjson
 
 from bench import load
 from bench.client import post
-from bench.server import Server, children, peak_memory
+from bench.server import Server, family, name, peak_memory
 from bench.store_data import DIMENSION, TOP_K, Data, Filter, Floats
 from bench.store_peers import BATCH
 
@@ -133,9 +133,9 @@ class Folder:
 
     def child_memory(self) -> int:
         """Bytes that the compaction's process has had at its most so far; 0 if there is none."""
-        for pid, command in children(self._pid):
-            if "compaction" in command:
-                with contextlib.suppress(OSError, StopIteration):
+        for pid in family(self._pid):
+            with contextlib.suppress(OSError, StopIteration):
+                if name(pid) == "compaction":
                     return peak_memory(pid)
         return 0
 

@@ -22,7 +22,7 @@ import orjson
 from bench import load, store_data
 from bench.figures import Aim, Figures
 from bench.peers import MODEL
-from bench.server import Server, memory, peak_memory, processor_seconds, server
+from bench.server import Server, memory, processor_seconds, server
 from bench.store_data import DIMENSION, Filter, recall
 from bench.store_peers import BATCH
 from bench.store_target import NAME, ChromaCollection, Folder, PineconeIndex, call, create, found_rows
@@ -115,7 +115,6 @@ class Measurement:
                 self._breadth(edge)
                 self._queries(edge, running, index)
                 self._memory("memory", running.pid, empty)
-                self._figures.add("memory at most, MB", peak_memory(running.pid) / 1e6)
                 self._latencies(index, files)
                 if self._plan.compaction:
                     self._compaction(running, index, files)

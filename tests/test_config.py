@@ -34,6 +34,7 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
     "preload": (('["a"]', ("a",)), ("b c", ("b", "c")), (("d",), ("d",))),
     "precision": (('"f32"', "f32"), ("bf16", "bf16"), ("int8", "int8")),
     "threads": (("1", 1), ("2", 2), ("3", 3)),
+    "memory_budget": (('"8GB"', "8GB"), ("500MB", "500MB"), ("12.5%", "12.5%")),
     "api_keys": (('["a"]', ("a",)), ("b c", ("b", "c")), (("d",), ("d",))),
     "no_auth": (("false", False), ("yes", True), (False, False)),
     "offline": (("true", True), ("off", False), (True, True)),
@@ -49,6 +50,8 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
     "backup_dir": (('"/a"', "/a"), ("s3://b/c", "s3://b/c"), ("gs://d", "gs://d")),
     "import_roots": (('["/a"]', ("/a",)), ("/b /c", ("/b", "/c")), (("/d",), ("/d",))),
     "aliases": (('{ x = "a" }', {"x": "a"}), ("y=b", {"x": "a", "y": "b"}), ({"x": "c"}, {"x": "c", "y": "b"})),
+    "stand_ins": (('{ x = "a" }', {"x": "a"}), ("y=b", {"x": "a", "y": "b"}), (("x=c",), {"x": "c", "y": "b"})),
+    "all_stand_ins": (("true", True), ("off", False), (True, True)),
     "prices": (("{ x = 1 }", {"x": 1.0}), ("y=0.5", {"x": 1.0, "y": 0.5}), ({"x": 2.0}, {"x": 2.0, "y": 0.5})),
 }
 

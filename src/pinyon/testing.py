@@ -99,7 +99,8 @@ class FakeEngine:
 
     def _count(self, spec: ModelSpec, request: EmbedRequest) -> IntArray:
         """Words of each text, [inputs], by the request's limits."""
-        limit = min(request.max_tokens or 10**9, spec.max_tokens or 10**9)
+        own = 10**9 if request.reads_less else spec.max_tokens or 10**9
+        limit = min(request.max_tokens or 10**9, own)
         counts = [len(text.split()) if isinstance(text, str) else len(text) for text in request.inputs]
         if request.truncate is Truncate.NONE:
             for position, count in enumerate(counts):

@@ -50,6 +50,8 @@ class EmbedRequest:
 
     `input_type` picks the model's prompt ("query", "passage"); None means no prompt. `dimension` None means the model's
     default. `max_tokens` lowers the model's own limit on a text. `max_total_tokens` bounds the sum over all inputs.
+    With `reads_less` a text of up to `max_tokens` is taken, though the model may read less of it: the rest is left out,
+    whatever `truncate` says, and counted.
     `dimension` and `encoding` are for dense models, `return_tokens` is for sparse ones.
     """
 
@@ -62,6 +64,7 @@ class EmbedRequest:
     max_tokens: int | None = None
     max_total_tokens: int | None = None
     return_tokens: bool = False
+    reads_less: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""An empty database for the tests that need no store, of every kind there is."""
+"""One event loop a test, and an empty database for the tests that need no store, of every kind there is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.grounds import DATABASES, database
+from tests.services.one_loop import one_loop
+
+
+@pytest.fixture(autouse=True)
+def _one_loop() -> Iterator[None]:
+    with one_loop():
+        yield
 
 
 @pytest.fixture(params=DATABASES)

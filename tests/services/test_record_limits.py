@@ -25,6 +25,7 @@ from pinyon.testing import FakeEngine, fake_catalogue
 from pinyon.types import Metric
 from tests.grounds import GROUNDS, ground
 from tests.services.index_settings import settings, with_model
+from tests.services.one_loop import run
 
 GENRE = {"genre": {"filterable": True}}
 
@@ -49,7 +50,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
                 await state.close()
 
         yield served
-        asyncio.run(store.close())
+        run(store.close())
 
 
 def draft(id: str, dimension: int = 8, **metadata: object) -> Draft:
@@ -81,7 +82,7 @@ def test_an_upsert_of_two_megabytes(served: Served) -> None:
             await records.upsert("notes", "n", [draft(str(n), 1536) for n in range(341)])
             assert (await records.stats("notes")).namespaces == {"": 245, "n": 341}
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_what_counts_and_what_the_limit_is(served: Served) -> None:
@@ -102,7 +103,7 @@ def test_what_counts_and_what_the_limit_is(served: Served) -> None:
                 assert (await records.upsert(name, "", [hybrid])).count == 1
 
     for limit in (82, 83):
-        asyncio.run(use(limit))
+        run(use(limit))
 
 
 def test_an_upsert_of_texts(served: Served) -> None:
@@ -117,9 +118,9 @@ def test_an_upsert_of_texts(served: Served) -> None:
             assert (error.param, error.reason) == (("records",), f"must hold 1 to {most} records, and holds {most + 1}")
             await indexes.delete_index(made.name)
 
-    asyncio.run(use(96))
-    asyncio.run(use(120, max_upsert_texts=120))
-    asyncio.run(use(1000, max_upsert_texts=5000))
+    run(use(96))
+    run(use(120, max_upsert_texts=120))
+    run(use(1000, max_upsert_texts=5000))
 
 
 # --- metadata that grows ---------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def test_an_update_by_filter_lets_no_record_grow_too_large(served: Served) -> No
             shorter = change | {"text": ""}
             assert (await records.update_where("notes", "", parse({"full": True}), shorter, dry_run=False)).count == 1
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_a_query_by_id_beside_an_empty_vector(served: Served) -> None:
@@ -159,7 +160,7 @@ def test_a_query_by_id_beside_an_empty_vector(served: Served) -> None:
             found = await records.query("notes", "", VectorQuery(1, id="a", values=nothing))
             assert [match.record.id for match in found.matches] == ["a"]
 
-    asyncio.run(use())
+    run(use())
 
 
 # --- what namespaces declare -----------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def test_a_schema_is_kept_until_its_namespace_goes(served: Served) -> None:
             await records.create_namespace("notes", "m")
             assert await declared(records, "notes", "m") == {}
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_a_namespace_without_a_schema_has_its_indexs(served: Served) -> None:
@@ -204,7 +205,7 @@ def test_a_namespace_without_a_schema_has_its_indexs(served: Served) -> None:
             assert await declared(records, "notes", "none") == {"year": {"filterable": True}}
             assert await declared(records, "notes", "own") == GENRE
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_of_many_that_make_one_namespace_one_does(served: Served) -> None:
@@ -216,7 +217,7 @@ def test_of_many_that_make_one_namespace_one_does(served: Served) -> None:
                 outcomes = await asyncio.gather(*calls, return_exceptions=True)
                 assert sum(isinstance(outcome, error) for outcome in outcomes) == 7, outcomes
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_schemas_that_are_refused(served: Served) -> None:
@@ -231,4 +232,4 @@ def test_schemas_that_are_refused(served: Served) -> None:
             del many["f50"]
             assert (await records.create_namespace("notes", "n", many)).schema == many
 
-    asyncio.run(use())
+    run(use())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from pinyon.stores.base import Layout, Record, SparseVector, Store
 from pinyon.testing import FakeEngine, fake_catalogue, fake_vector
 from pinyon.types import Metric, Truncate
 from tests.grounds import STORES, make_store
+from tests.services.one_loop import run
 
 RANKER = "all-minilm-l6-v2-rerank"
 
@@ -71,7 +71,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
     yield made
     for store in stores:
-        asyncio.run(store.close())
+        run(store.close())
 
 
 def floats(*values: float) -> Any:
@@ -87,7 +87,7 @@ def refused(work: Awaitable[object]) -> Param:
         await work
 
     with pytest.raises(InvalidRequest) as caught:
-        asyncio.run(wait())
+        run(wait())
     return caught.value.param
 
 
@@ -107,7 +107,7 @@ def test_one_bad_record_changes_nothing(make: Make) -> None:
         assert (await service.stats("i")).namespaces == {}
         assert (await service.stats("i")).sequence == 0
 
-    asyncio.run(after())
+    run(after())
 
 
 def test_of_two_faults_the_field_is_right() -> None:
@@ -131,7 +131,7 @@ def test_sparse_indices_are_sorted_with_their_values(make: Make) -> None:
         assert stored.indices.tolist() == [3, 9, 4_000_000_000]
         assert stored.values.tolist() == floats(0.3, 0.9, 0.5).tolist()
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_the_duplicate_that_is_named_is_the_later_one(make: Make) -> None:
@@ -149,13 +149,13 @@ def test_numbers_become_floats(make: Make) -> None:
             "n": (float, 2.0), "b": (bool, True), "l": (list, []),
         }  # fmt: skip
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_metadata_of_40_kilobytes_is_the_most(make: Make) -> None:
     service = make()
     room = 40 * 1024 - len('{"x":""}')
-    asyncio.run(service.upsert("i", "", [Draft("a", floats(1, 2), None, {"x": "y" * room})]))
+    run(service.upsert("i", "", [Draft("a", floats(1, 2), None, {"x": "y" * room})]))
     over = service.upsert("i", "", [Draft("a", floats(1, 2), None, {"x": "y" * (room + 1)})])
     assert refused(over) == ("records", 0, "metadata")
     # Bytes, not characters.
@@ -180,7 +180,7 @@ def test_update(make: Make) -> None:
         assert (await service.delete_where("i", "", parse({"m": "z", "n": 0}))).sequence == 5
         assert list((await service.list_ids("i", "", prefix="", token=None, limit=None)).ids) == ["b"]
 
-    asyncio.run(use())
+    run(use())
 
 
 # --- reads -----------------------------------------------------------------------------------------------------------
@@ -194,14 +194,14 @@ def test_query_by_id_takes_both_of_its_vectors(make: Make) -> None:
         assert [(match.record.id, match.score) for match in found.matches] == [("a", 9.0), ("b", 1.0)]
         assert (await service.query("i", "", VectorQuery(5, id="c"))).matches == []
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_zeros_may_be_asked_for_where_they_mean_something(make: Make) -> None:
     zeros = VectorQuery(5, values=floats(0, 0))
     assert refused(make().query("i", "", zeros)) == ("values",)
     for metric in (Metric.DOTPRODUCT, Metric.EUCLIDEAN):
-        assert asyncio.run(make(metric=metric).query("i", "", zeros)).matches == []
+        assert run(make(metric=metric).query("i", "", zeros)).matches == []
 
 
 def test_read_units(make: Make) -> None:
@@ -215,7 +215,7 @@ def test_read_units(make: Make) -> None:
         assert (len(fetched.records), fetched.read_units) == (11, 2)
         assert (await service.fetch("i", "", ["none"])).read_units == 1
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_pages_of_records(make: Make) -> None:
@@ -231,7 +231,7 @@ def test_pages_of_records(make: Make) -> None:
                 break
         assert pages == [["b", "c"], ["d", "e"]]
 
-    asyncio.run(use())
+    run(use())
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_namespaces(make: Make) -> None:
         with pytest.raises(NotFound):
             await service.stats("other")
 
-    asyncio.run(use())
+    run(use())
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_texts(make: Make) -> None:
             await service.search("i", "n", Search(1, text="a " * 300))
         assert caught.value.param == ("text",)
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_what_can_be_refused_is_refused_before_the_model_works(make: Make) -> None:
@@ -336,7 +336,7 @@ def test_what_can_be_refused_is_refused_before_the_model_works(make: Make) -> No
             assert caught.value.param == param
         assert engine.calls == []
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_texts_as_sparse_vectors(make: Make) -> None:
@@ -360,7 +360,7 @@ def test_texts_as_sparse_vectors(make: Make) -> None:
         assert caught.value.param == ("records", 1, "body")
         assert (await service.stats("i")).namespaces == {"": 3}
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_reranking(make: Make) -> None:
@@ -394,7 +394,7 @@ def test_reranking(make: Make) -> None:
             await service.search("i", "", Search(101, text="x", rerank=rerank))
         assert caught.value.param == ("top_k",)
 
-    asyncio.run(use())
+    run(use())
 
 
 def test_terms(make: Make) -> None:
@@ -416,4 +416,4 @@ def test_terms(make: Make) -> None:
         with pytest.raises(NotFound, match="no public weights"):
             await service.search("i", "", Search(1, text="x"))
 
-    asyncio.run(use())
+    run(use())

@@ -39,8 +39,7 @@ async def opened(root: Path, layout: Layout, **options: int) -> tuple[EdgeStore,
 
 
 async def compacted(index: EdgeIndex) -> None:
-    await asyncio.wrap_future(index._writer.submit(bool))  # one that is due has begun
-    while index._compaction is not None:
+    while index._compactor.running is not None:
         await asyncio.sleep(0.005)
 
 

@@ -9,23 +9,23 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from pinyon.errors import Unavailable
 from pinyon.filters import Eq
 from pinyon.stores.base import Change, Index, Layout, Metric, Record, SparseVector
-from pinyon.stores.edge import EdgeStore, child, contents, journal
+from pinyon.stores.edge import EdgeStore, compaction, contents, journal
 from pinyon.stores.edge.contents import Contents
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.edge.journal import Journal
-from pinyon.stores.edge.shard import Shard
+from pinyon.stores.edge.link import Link
 
 LAYOUTS = [*(Layout(8, metric) for metric in Metric), Layout(None, Metric.DOTPRODUCT)]
 NAMESPACES = ["", "other"]
@@ -34,22 +34,27 @@ COMPACT_AFTER = 100
 
 # Where a process may kill itself, in the code's order: "torn" half way through an entry of the journal, the others
 # just before or behind a call.
-WRITE_STEPS = {"torn": (journal, "write_all"), "behind append": (Journal, "append"), "behind apply": (Shard, "apply")}
-COMPACTION_STEPS = {
+WRITE_STEPS: dict[str, tuple[Any, str]] = {
+    "torn": (journal, "write_all"),
+    "behind append": (Journal, "append"),
+    "behind write": (Link, "write"),  # the host has it, and is killed at some point of it
+    "before name": (Contents, "name"),  # it is applied
+}
+COMPACTION_STEPS: dict[str, tuple[Any, str]] = {
     "behind begin": (Contents, "begin"),
-    "behind catch_up": (Contents, "catch_up"),
+    "before put_in_force": (Contents, "put_in_force"),
     "before manifest": (contents, "_write_manifest"),
     "before sync": (contents, "sync_folder"),  # the manifest is renamed, and that not yet on disk
     "behind manifest": (contents, "_write_manifest"),
     "behind forget": (contents, "forget"),
 }
-STEPS: dict[str, tuple[Any, str]] = WRITE_STEPS | COMPACTION_STEPS
+STEPS = WRITE_STEPS | COMPACTION_STEPS
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a writer is to do. It says ("wrote", number) after each write, and of compactions ("begun", the child's
-    process), ("copied", 0), ("swapped", 0) and ("failed", 0)."""
+    """What a writer is to do. It says ("host", its process) when it has opened the index, ("wrote", number) after each
+    write, and of compactions ("begun", the child's process), ("copied", 0), ("swapped", 0) and ("failed", 0)."""
 
     root: Path
     seed: int  # of the history
@@ -102,29 +107,31 @@ def write_until_killed(said: Connection, plan: Plan) -> None:
 
 async def _write_on(said: Connection, plan: Plan) -> None:
     store = EdgeStore(plan.root, compact_after=plan.compact_after, reserve=0)
-    index = await store.open("one")
-    assert isinstance(index, EdgeIndex)
+    while True:
+        index = await store.open("one")
+        assert isinstance(index, EdgeIndex)
+        said.send(("host", index._writer.link.pid))
+        with suppress(Unavailable):  # its host was killed
+            await _write_to(index, said, plan)
+
+
+async def _write_to(index: EdgeIndex, said: Connection, plan: Plan) -> None:
     failures = 0
     while True:
         number = index.sequence + 1
         await write(index, plan.seed, number)
         said.send(("wrote", number))
-        if index._failures > failures:
-            failures = index._failures
+        if index._compactor.failures > failures:
+            failures = index._compactor.failures
             said.send(("failed", 0))
-        if index._compaction is not None:
+        if index._compactor.running is not None:
             await asyncio.sleep(0.02)  # or it would have no turn, and history grow long
 
 
 def _tell_of_compactions(said: Connection) -> None:
-    class Child(subprocess.Popen[bytes]):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            said.send(("begun", self.pid))
-
-    setattr(child, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": Child}))  # noqa: B010
+    _wrap(compaction, "start", lambda child: said.send(("begun", child.pid)))
     _wrap(Contents, "begin", lambda result: said.send(("copied", 0)))
-    _wrap(Contents, "finish", lambda result: said.send(("swapped", 0)))
+    _wrap(Contents, "put_in_force", lambda result: said.send(("swapped", 0)))
 
 
 def _wrap(owner: Any, name: str, behind: Callable[[Any], object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,8 @@ import pytest
 from pinyon.errors import Unavailable
 from pinyon.filters import Eq, parse
 from pinyon.stores.base import Query, Record, Store
-from pinyon.stores.edge import EdgeStore, contents, journal, shard
+from pinyon.stores.edge import EdgeStore, child, contents, journal, shard
+from pinyon.stores.points import Point
 from pinyon.testing_stores import StoreContract
 from pinyon.testing_stores.scenario import raises, tagged, vector
 
@@ -116,20 +118,97 @@ def test_a_torn_entry_is_cut_off_and_damage_is_refused(tmp_path: Path) -> None:
     assert run(listed()) == ["a", "b", "c"]
 
 
-def test_an_engine_that_fails_closes_the_index_and_the_next_opening_has_the_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_fails_closes_the_index_and_the_next_opening_has_the_write(tmp_path: Path) -> None:
     async def scenario() -> None:
         store, index = await opened(tmp_path, PLANE)
         await index.upsert("", [tagged("a")])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(shard, "_to_engine", lambda point: None)  # what the engine refuses
-            await raises(Unavailable, index.upsert("", [tagged("b")]))
+        host = index._writer.link.pid
+        os.kill(host, signal.SIGSTOP)
+        asking = asyncio.ensure_future(index.fetch("", ["a"]))
+        writing = asyncio.ensure_future(index.upsert("", [tagged("b")]))
+        while not index._writer.applying:
+            await asyncio.sleep(0.001)
+        os.kill(host, signal.SIGKILL)
+        await raises(Unavailable, writing)
+        await raises(Unavailable, asking)
         await raises(Unavailable, index.fetch("", ["a"]))
         await raises(Unavailable, index.upsert("", [tagged("c")]))
         again = await store.open("one")
         assert again is not index
         assert await again.list_ids("", prefix="", after=None, limit=9) == ["a", "b"]
+        assert {match.record.id for match in await again.query("", Query(9, vector(1, 1)))} == {"a", "b"}
+        await store.close()
+
+    run(scenario())
+
+
+def test_an_engine_that_refuses_a_write_closes_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, PLANE)
+        await index.upsert("", [tagged("a")])
+        with monkeypatch.context() as patch:
+            patch.setattr(contents, "encode", lambda batch: journal.encode(broken(batch)))
+            await raises(Unavailable, index.upsert("", [tagged("b")]))
+        assert index.closed
+        await raises(Unavailable, index.fetch("", ["a"]))
+        await store.close()
+
+    def broken(batch: journal.Batch) -> journal.Batch:
+        """With a vector of one dimension where two are wanted."""
+        (point,) = batch.puts
+        return journal.Batch(batch.sequence, puts=[Point(point.id, bytes(4), None, None, point.payload)])
+
+    run(scenario())
+
+
+def test_the_end_of_the_zygote_closes_indexes_and_the_next_opening_has_another(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, PLANE)
+        await index.upsert("", [tagged("a")])
+        assert child._zygote is not None
+        os.kill(child._zygote.process.pid, signal.SIGKILL)
+        while not index.closed:
+            await asyncio.sleep(0.001)
+        again = await store.open("one")
+        assert await again.list_ids("", prefix="", after=None, limit=9) == ["a"]
+        assert list(await again.fetch("", ["a"])) == ["a"]
+        await store.close()
+
+    run(scenario())
+
+
+def test_an_opening_that_is_cancelled_is_finished_all_the_same(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, PLANE)
+        await index.upsert("", [tagged("a")])
+        await index.close()
+        for wait in (0, 0, 0.001, 0.01):
+            opening = asyncio.ensure_future(store.open("one"))
+            await asyncio.sleep(wait)
+            opening.cancel()
+            await asyncio.wait([opening])
+        again = await store.open("one")
+        assert await store.open("one") is again
+        assert list(await again.fetch("", ["a"])) == ["a"]
+        await store.close()
+
+    run(scenario())
+
+
+def test_a_write_goes_on_when_whoever_waits_is_cancelled(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, PLANE)
+        for n in range(5):
+            writing = asyncio.ensure_future(index.upsert("", [tagged(f"{n}")]))
+            while not index._writer._writes:
+                await asyncio.sleep(0)
+            for _ in range(n):
+                await asyncio.sleep(0)
+            writing.cancel()
+            await asyncio.wait([writing])
+        assert await index.upsert("", [tagged("last")]) == 6
+        assert await index.namespaces() == {"": 6}
+        assert len(await index.query("", Query(9, vector(1, 1)))) == 6
         await store.close()
 
     run(scenario())
@@ -224,12 +303,14 @@ def test_reads_beside_a_write_see_whole_records_of_their_own_namespace(tmp_path:
     run(scenario())
 
 
-def test_ranges_without_an_index_of_their_own_are_as_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard, "_NUMBER_INDEXES", 1)
-
+def test_ranges_without_an_index_of_their_own_are_as_exact(tmp_path: Path) -> None:
     async def scenario() -> None:
         store, index = await opened(tmp_path, PLANE)
-        await index.upsert("", [tagged(f"{n}", a=float(n), b=float(-n)) for n in range(9)])
+        # Of a batch's fields the first have one, by name: a has, b has not.
+        others = {f"aa{n}": 1.0 for n in range(shard._NUMBER_INDEXES - 1)}
+        await index.upsert(
+            "", [tagged(f"{n}", a=float(n), b=float(-n), **(others if n == 0 else {})) for n in range(9)]
+        )
         for text in ({"a": {"$gt": 6}}, {"b": {"$lt": -6}}, {"$or": [{"b": {"$lte": -7.0}}, {"a": {"$gt": 99}}]}):
             filter = parse(text)
             assert [match.record.id for match in await index.query("", Query(9, vector(1, 1), filter=filter))] == [
@@ -248,7 +329,7 @@ def test_pages_of_a_filter_that_most_match(tmp_path: Path) -> None:
         await index.upsert("", [tagged(f"{n:04}", odd=bool(n % 2)) for n in range(4000)])
         await index.upsert("other", [tagged(f"{n:04}x", odd=True) for n in range(100)])
         wanted = [f"{n:04}" for n in range(1, 4000, 2)]
-        assert index._contents.shard.count(None) == 4100
+        assert await index._writer.link.count(None) == 4100
         pages, after = [], None
         while page := await index.fetch_where("", Eq("odd", True), after=after, limit=70):
             pages += [record.id for record in page]

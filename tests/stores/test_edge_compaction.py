@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ import pytest
 
 from pinyon.filters import And, Eq, Gte, Lt
 from pinyon.stores.base import Layout, Metric, Query, Record
-from pinyon.stores.edge import EdgeStore, compaction
-from pinyon.stores.edge import index as edge_index
+from pinyon.stores.edge import EdgeStore, compaction, compactor
+from pinyon.stores.edge.child import Child
 from pinyon.testing_stores.scenario import contents as comparable
 
 from .edge_scenario import COSINE, compacted, opened, random_vectors, run, shards
@@ -30,9 +28,9 @@ def test_compaction_keeps_what_was_there_and_what_is_written_meanwhile(tmp_path:
         old = shards(tmp_path)
         await index.create_namespace("empty")
         await index.upsert("", records[:600])
-        assert index._compaction is not None
+        assert index._compactor.running is not None
         n = 600
-        while index._compaction is not None:  # writes and reads, as many as fit
+        while index._compactor.running is not None:  # writes and reads, as many as fit
             kept = records[: min(n, 900)]
             if n < 900:
                 await index.upsert("", [records[n]])
@@ -57,7 +55,7 @@ def test_compaction_keeps_what_was_there_and_what_is_written_meanwhile(tmp_path:
 
 def test_recall_with_and_without_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a graph: 7,000 vectors of 384 dimensions are just enough for the engine to build one."""
-    monkeypatch.setattr(edge_index, "_BULK_RATE", 1e9)  # fast as it is, this is no load to wait for
+    monkeypatch.setattr(compactor, "_BULK_RATE", 1e9)  # fast as it is, this is no load to wait for
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, Layout(384, Metric.COSINE), compact_after=7000)
@@ -68,7 +66,7 @@ def test_recall_with_and_without_filters(tmp_path: Path, monkeypatch: pytest.Mon
                 [Record(str(n), rows[n], metadata={"n": float(n), "half": bool(n % 2)}) for n in range(at, at + 1000)],
             )
         await compacted(index)
-        assert index._contents.shard.unindexed() == 0
+        assert (await index._writer.link.state()).unindexed == 0
         units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         every = np.arange(7000)
         asked = [
@@ -95,7 +93,7 @@ def test_recall_with_and_without_filters(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_compaction_that_fails_leaves_the_index_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = compaction.start
 
-    def killed(*arguments: Any) -> subprocess.Popen[bytes]:
+    def killed(*arguments: Any) -> Child:
         child = start(*arguments)
         child.kill()
         return child
@@ -121,7 +119,7 @@ def test_a_compaction_that_fails_leaves_the_index_as_it_was(tmp_path: Path, monk
         assert comparable(await index.fetch_where("", And(()), after=None, limit=100)) == comparable(records[1:])
         await store.close()
 
-    def refused(*_: Any) -> subprocess.Popen[bytes]:
+    def refused(*_: Any) -> Child:
         raise OSError(errno.ENOSPC, "full")
 
     run(scenario())
@@ -130,18 +128,20 @@ def test_a_compaction_that_fails_leaves_the_index_as_it_was(tmp_path: Path, monk
 def test_a_copy_that_failed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once: on a disk that is nearly full, it is what fills it."""
 
-    class DiesCopying(subprocess.Popen[bytes]):
-        def __init__(self, command: list[str], **named: Any) -> None:
-            copy = command[command.index("pinyon.stores.edge.compaction") + 3]
-            dying = "import os, sys; print('ready', flush=True); sys.stdin.readline(); os.mkdir(sys.argv[1])"
-            super().__init__([sys.executable, "-c", dying, copy], **named)
+    start = compaction.start
+
+    def dying(old: Path, new: Path, layout: Layout) -> Child:
+        child = start(old, new, layout)
+        new.mkdir()
+        child.kill()
+        return child
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE, compact_after=100)
-        monkeypatch.setattr(subprocess, "Popen", DiesCopying)
+        monkeypatch.setattr(compaction, "start", dying)
         await index.upsert("", [Record(f"{n:03}", row) for n, row in enumerate(random_vectors(100, 8))])
         await compacted(index)
-        assert index._failures == 1
+        assert index._compactor.failures == 1
         assert len(shards(tmp_path)) == 1
         await store.close()
 
@@ -153,7 +153,7 @@ def test_no_compaction_begins_without_room_for_its_copy(tmp_path: Path, monkeypa
     begun = 0
     start = compaction.start
 
-    def counted(*arguments: Any) -> subprocess.Popen[bytes]:
+    def counted(*arguments: Any) -> Child:
         nonlocal begun
         begun += 1
         return start(*arguments)
@@ -192,16 +192,16 @@ def test_closing_ends_a_compaction(tmp_path: Path) -> None:
 
 
 def test_a_load_is_compacted_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_index, "_BULK_RATE", 0)
-    monkeypatch.setattr(edge_index, "_BULK_FACTOR", 3)
+    monkeypatch.setattr(compactor, "_BULK_RATE", 0)
+    monkeypatch.setattr(compactor, "_BULK_FACTOR", 3)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE, compact_after=10)
-        index._pace.rate = 1.0
+        index._writer.pace.rate = 1.0
         old = shards(tmp_path)
         rows = random_vectors(30, 8)
         await index.upsert("", [Record(f"{n:03}", rows[n]) for n in range(29)])
-        assert index._compaction is None
+        assert index._compactor.running is None
         await index.upsert("", [Record("029", rows[29])])
         await compacted(index)
         assert shards(tmp_path) != old
@@ -211,24 +211,24 @@ def test_a_load_is_compacted_at_its_end(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_left_is_compacted_once_writes_have_ceased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_index, "_QUIET_POINTS", 20)
-    monkeypatch.setattr(edge_index, "_QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(compactor, "_QUIET_POINTS", 20)
+    monkeypatch.setattr(compactor, "_QUIET_SECONDS", 0.05)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE, compact_after=1_000_000)
         old = shards(tmp_path)
         for n, row in enumerate(random_vectors(19, 8)):
             await index.upsert("", [Record(f"{n:03}", row)])
-        assert index._quiet is None
+        assert index._compactor._quiet is None
         await index.upsert("", [Record("last", random_vectors(1, 8)[0])])
-        assert index._quiet is not None
+        assert index._compactor._quiet is not None
         async with asyncio.timeout(30):
-            while shards(tmp_path) == old or index._compaction is not None:
+            while shards(tmp_path) == old or index._compactor.running is not None:
                 await asyncio.sleep(0.01)
         assert index._contents.unindexed == 0
         await index.upsert("", [Record(f"{n:03}", row) for n, row in enumerate(random_vectors(30, 8))])
-        assert index._quiet is not None
+        assert index._compactor._quiet is not None
         await store.close()
-        assert index._quiet.cancelled()
+        assert index._compactor._quiet.cancelled()
 
     run(scenario())

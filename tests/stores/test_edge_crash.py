@@ -47,10 +47,11 @@ ROUNDS = int(os.environ.get("PINYON_CRASH_ROUNDS", "200"))
 CHAIN = 25  # rounds of one index
 DEADLINE = 120.0  # seconds, for whatever a writer is to say next
 
-# Round `seed` does KINDS[seed % 10]. "writes": killed by the clock between writes. "compaction": so, while one runs.
-# "swapped": soon after one. "child": only the compaction's own process is killed, and the writer later.
+# Round `seed` does KINDS[seed % 11]. "writes": killed by the clock between writes. "compaction": so, while one runs.
+# "swapped": soon after one. "child": only the compaction's own process is killed, and the writer later. "host": so, the
+# process that has the shard.
 KINDS = ["writes", "compaction", "compaction step", "compaction", "write step"]
-KINDS += ["swapped", "compaction step", "compaction", "child", "write step"]
+KINDS += ["swapped", "compaction step", "compaction", "child", "write step", "host"]
 
 # Forks from a process that has imported what a writer needs, and has no threads.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -151,6 +152,15 @@ class Chain:
         elif kind == "swapped":
             writer.until("swapped")
             time.sleep(rng.random() * 0.01)
+        elif kind == "host":
+            for _ in range(3):
+                _, host = writer.until("host")
+                writer.until("wrote", times=rng.randrange(1, 6))
+                time.sleep(rng.random() * 0.01)
+                os.kill(host, signal.SIGKILL)
+            writer.until("host")
+            self.seen["host killed"] += 1
+            writer.until("wrote", times=2)
         else:
             _, child = writer.until("begun")
             if rng.random() < 0.5:
@@ -213,4 +223,5 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_done(tmp_path: Path, f
     assert chain.seen["killed within a compaction"] >= CHAIN // 4
     assert chain.seen["swapped"] >= CHAIN // len(KINDS)
     assert chain.seen["child killed"]
+    assert chain.seen["host killed"]
     assert chain.seen["written and not acknowledged"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from pinyon.stores.base import Record
 from pinyon.stores.edge import EdgeStore, names
-from pinyon.stores.edge.shard import Shard
+from pinyon.stores.edge.link import Link
 
 from .edge_scenario import COSINE, opened, random_vectors, run
 
@@ -41,12 +42,12 @@ def test_an_index_is_opened_with_its_names_or_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     asked = 0
-    names_of = Shard.names
+    names_of = Link.names
 
-    def counted(shard: Shard) -> object:
+    async def counted(link: Link) -> Mapping[str, list[str]]:
         nonlocal asked
         asked += 1
-        return names_of(shard)
+        return await names_of(link)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE)
@@ -59,7 +60,7 @@ def test_an_index_is_opened_with_its_names_or_without(
         if not kept:
             for path in tmp_path.glob("*/names-*"):
                 path.unlink()
-        monkeypatch.setattr(Shard, "names", counted)
+        monkeypatch.setattr(Link, "names", counted)
         store = EdgeStore(tmp_path)
         again = await store.open("one")
         assert await again.namespaces() == {"": 29, "empty": 0, "other": 5}

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ import pytest
 from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Query, Record
 from pinyon.stores.edge import EdgeStore, snapshot
+from pinyon.stores.edge.child import Child
 from pinyon.stores.edge.contents import Contents
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.edge.snapshot import EdgeSnapshot
@@ -36,9 +36,13 @@ def copies(root: Path) -> list[str]:
     return [path.name for path in root.glob(".snapshot-*")]
 
 
-def child_of(snapshot: EdgeSnapshot) -> subprocess.Popen[bytes]:
+def child_of(snapshot: EdgeSnapshot) -> Child:
     assert snapshot._child is not None
     return snapshot._child
+
+
+def send_signal(child: Child, number: int) -> None:
+    os.kill(child.pid, number)
 
 
 async def taken(index: EdgeIndex) -> EdgeSnapshot:
@@ -95,7 +99,7 @@ def test_a_compaction_swaps_while_a_snapshot_is_read(tmp_path: Path) -> None:
         reading = before.batches()
         batches = list((await anext(reading))[1])
         await index.upsert("", RECORDS[1000:])
-        assert index._compaction is not None
+        assert index._compactor.running is not None
         during = await taken(index)
         await index.delete("", [record.id for record in RECORDS[:500]])
         await compacted(index)
@@ -114,20 +118,19 @@ def test_a_compaction_swaps_while_a_snapshot_is_read(tmp_path: Path) -> None:
 
 
 def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, hold = EdgeSnapshot._started, Contents.hold
+    begin, rotate = EdgeSnapshot._begin, Contents.rotate
     holding = threading.Event()
 
-    def stopped(self: EdgeSnapshot, *arguments: Any) -> subprocess.Popen[bytes]:
-        child = started(self, *arguments)
-        child.send_signal(signal.SIGSTOP)
-        return child
+    def stopped(self: EdgeSnapshot, contents: Contents) -> None:
+        begin(self, contents)
+        send_signal(child_of(self), signal.SIGSTOP)
 
-    def told(self: Contents, copy: Any) -> tuple[int, dict[str, int]]:
+    def told(self: Contents) -> None:
         holding.set()
-        return hold(self, copy)
+        rotate(self)
 
-    monkeypatch.setattr(EdgeSnapshot, "_started", stopped)
-    monkeypatch.setattr(Contents, "hold", told)
+    monkeypatch.setattr(EdgeSnapshot, "_begin", stopped)
+    monkeypatch.setattr(Contents, "rotate", told)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE)
@@ -141,7 +144,7 @@ def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, m
         assert not taking.done()
         assert not writing.done()
         (there,) = index._snapshots._open
-        child_of(there).send_signal(signal.SIGCONT)
+        send_signal(child_of(there), signal.SIGCONT)
         assert await taking is there
         assert (there.sequence, await writing) == (1, 2)
         assert await held(there) == {"": contents(RECORDS[:10])}
@@ -175,7 +178,7 @@ def test_a_reader_is_one_frame_ahead_and_the_event_loop_waits_for_none(
                 await asyncio.sleep(0.001)
             assert there._thread._work_queue.empty()
             assert frames == number + 1
-        child_of(there).send_signal(signal.SIGSTOP)
+        send_signal(child_of(there), signal.SIGSTOP)
         stopped = False
         while not stopped:  # what is in the pipe still comes
             pending = asyncio.ensure_future(anext(reading))
@@ -183,7 +186,7 @@ def test_a_reader_is_one_frame_ahead_and_the_event_loop_waits_for_none(
             stopped = not done
         assert len(await index.query("", Query(10, RECORDS[0].values))) == 10
         assert not pending.done()
-        child_of(there).send_signal(signal.SIGCONT)
+        send_signal(child_of(there), signal.SIGCONT)
         await pending
         await there.close()
         await store.close()
@@ -198,16 +201,16 @@ def test_closing_ends_the_child_and_removes_the_copy(tmp_path: Path) -> None:
         begun, unread, left = await taken(index), await taken(index), await taken(index)
         assert len(copies(tmp_path)) == 3
         await anext(begun.batches())
-        child_of(unread).send_signal(signal.SIGSTOP)  # with more to say than a pipe holds
+        send_signal(child_of(unread), signal.SIGSTOP)
         pending = asyncio.ensure_future(held(unread))
         await asyncio.sleep(0)
         for there in (begun, unread):
             await there.close()
-            assert child_of(there).returncode is not None
+            assert child_of(there).ended
         await raises(Unavailable, pending)
         assert len(copies(tmp_path)) == 1
         await store.close()
-        assert child_of(left).returncode is not None
+        assert child_of(left).ended
         assert copies(tmp_path) == []
         await raises(Unavailable, anext(left.batches()))
         await left.close()
@@ -239,12 +242,11 @@ def test_an_opening_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
 def test_a_child_that_dies_is_a_clear_error_and_the_index_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = EdgeSnapshot._started
+    begin = EdgeSnapshot._begin
 
-    def killed(self: EdgeSnapshot, *arguments: Any) -> subprocess.Popen[bytes]:
-        child = started(self, *arguments)
-        child.kill()
-        return child
+    def killed(self: EdgeSnapshot, contents: Contents) -> None:
+        begin(self, contents)
+        child_of(self).kill()
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE)
@@ -258,7 +260,7 @@ def test_a_child_that_dies_is_a_clear_error_and_the_index_goes_on(
                 pass
         await there.close()
         with monkeypatch.context() as patch:
-            patch.setattr(EdgeSnapshot, "_started", killed)
+            patch.setattr(EdgeSnapshot, "_begin", killed)
             with pytest.raises(Unavailable, match="ended early"):
                 await index.snapshot()
         assert copies(tmp_path) == []

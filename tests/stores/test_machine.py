@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from hypothesis import Phase
 from pinyon.filters import Filter, matches
 from pinyon.stores.base import Change, Check, Index, Match, Metric, Query, Record
 from pinyon.stores.edge import EdgeStore
-from pinyon.stores.edge.contents import Contents
+from pinyon.stores.edge.contents import Contents, Copy
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.memory import MemoryIndex, MemoryStore
 from pinyon.testing_stores.scenario import PLANE, sparse, vector
@@ -39,18 +39,19 @@ def test_a_store_does_what_memory_does(name: str) -> None:
 
 def test_the_embedded_store_does_so_while_it_compacts(monkeypatch: pytest.MonkeyPatch) -> None:
     swaps = 0
-    finish = Contents.finish
+    put_in_force = Contents.put_in_force
 
-    def counted(contents: Contents, *arguments: Any) -> None:
+    def counted(contents: Contents, copy: Copy) -> Path:
         nonlocal swaps
-        finish(contents, *arguments)
+        old = put_in_force(contents, copy)
         swaps += 1
+        return old
 
     async def settle(index: Index) -> None:
         assert isinstance(index, EdgeIndex)
         await compacted(index)
 
-    monkeypatch.setattr(Contents, "finish", counted)
+    monkeypatch.setattr(Contents, "put_in_force", counted)
     compacting = Subject(
         lambda folder: EdgeStore(folder / "store", reserve=0, compact_after=4),
         durable=True,

@@ -37,6 +37,9 @@ from pinyon.types import FloatArray, IndexArray, Input, IntArray, SparseEmbeddin
 # Of a text, where nobody says how many.
 MAX_WORDS = 512
 
+# What a model of this kind takes in memory: its table, and the words that it keeps.
+MEMORY_BYTES = 32_000_000
+
 # Letters and digits of any script, with apostrophes inside; what is longer than any word is split.
 _WORD = re.compile(r"[^\W_]{1,64}(?:'[^\W_]{1,64}){0,2}")
 _APOSTROPHES = str.maketrans("\u2019\u02bc\uff07", "'''")
@@ -186,6 +189,9 @@ class Bm25:
             embeddings.append(SparseEmbedding(indices[start:end], values[start:end], tokens))
             start = end
         return embeddings, counted.words
+
+    def close(self) -> None:
+        """There is nothing to finish: nobody's texts wait here."""
 
     def importance(self, indices: IndexArray) -> FloatArray:
         """Of terms by their hashes: [terms] -> [terms]. One that the table does not have is the most important."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,15 +21,16 @@ import numpy as np
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
-from pinyon.engine import backends, encoding, heads, loader
+from pinyon.engine import backends, encoding, heads, loader, memory
 from pinyon.engine.backends import CompiledModel, Precision, TokenBatch
-from pinyon.engine.bm25 import MAX_WORDS, Bm25, is_bm25
+from pinyon.engine.bm25 import MAX_WORDS, MEMORY_BYTES, Bm25, is_bm25
 from pinyon.engine.loader import Kind
 from pinyon.engine.ops import Ops, TokenTensors
+from pinyon.engine.residents import Residents
 from pinyon.engine.running import Job, LoadedModel, Observer
 from pinyon.engine.scheduler import Scheduler
 from pinyon.engine.tokenizer import Tokenizer, TokenSequence
-from pinyon.errors import InputTooLong, InvalidRequest, Unavailable, Unsupported
+from pinyon.errors import InputTooLong, InvalidRequest, Unsupported
 from pinyon.types import (
     EmbedDocumentsRequest,
     EmbedDocumentsResult,
@@ -60,38 +62,39 @@ class Engine:
         precision: Literal["auto", "f32", "bf16", "int8"] = "auto",
         threads: int = 0,
         limits: Limits | None = None,
+        memory_budget: int | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._catalogue = catalogue
+        """`memory_budget` in bytes, of all models together; None: no bound."""
         self._wanted = precision
         self._threads = threads
         self._limits = limits or Limits()
         self._observer = observer
-        self._models: dict[str, asyncio.Task[LoadedModel | Bm25]] = {}
+        self._models: Residents[LoadedModel | Bm25] = Residents(
+            self._load, catalogue.folder, self._size, budget=memory_budget, observer=observer
+        )
         self._tokenizing = ThreadPoolExecutor(2, thread_name_prefix="pinyon-tokenize")
-        self._closed = False
 
     async def load(self, spec: ModelSpec) -> None:
         """Loads and warms a model, unless it is in memory. Raises NotFound, Unavailable."""
-        await self._loaded(spec)
+        async with self._models.using(spec):
+            pass
+
+    @asynccontextmanager
+    async def using(self, spec: ModelSpec, kind: Kind) -> AsyncIterator[LoadedModel]:
+        """A model of this kind, which stays in memory while it is used. Raises NotFound, Unsupported, Unavailable."""
+        async with self._models.using(spec) as model:
+            yield _of_kind(model, kind)
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult:
         """Vectors of `request.inputs`, in their order, in the form that the request asks for.
 
         Raises InputTooLong and InvalidRequest at ("inputs", position), NotFound, Overloaded, Unavailable.
         """
-        model = _of_kind(await self._loaded(spec), "dense")
-        sequences = await self._tokenize(model, request)
-        tokens = _counts(sequences)
-        _check_total(tokens, request.max_total_tokens, "inputs")
-        vectors = encoding.encode(
-            await model.run(sequences),
-            dimension=request.dimension or spec.default_dimension,
-            encoding=request.encoding,
-            normalise=model.files.normalise,
-            int8=spec.int8,
-        )
-        return EmbedResult(model=spec.name, vectors=vectors, tokens=tokens)
+        async with self.using(spec, "dense") as model:
+            sequences, tokens = await self._tokenize(model, request)
+            pooled = await model.run(sequences)
+        return EmbedResult(spec.name, _encoded(pooled, model, request), tokens)
 
     async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
         """Vectors of the chunks of documents, each document in one pass.
@@ -99,57 +102,36 @@ class Engine:
         Raises InputTooLong at ("documents", position), InvalidRequest at ("documents", ...) and at ("model",) for a
         model that cannot do it, NotFound, Overloaded, Unavailable.
         """
-        model = _of_kind(await self._loaded(spec), "dense")
-        name = model.files.separator
-        separator = model.tokenizer.id_of(name) if name is not None else None
-        if separator is None or model.files.pooling != "mean":
-            reason = f"must be a model of mean pooling with a separator of chunks, which {spec.name!r} is not"
-            raise InvalidRequest(reason, ("model",))
-        limit = min(model.files.max_tokens, spec.max_tokens or model.files.max_tokens)
-
-        def encode() -> list[TokenSequence]:
-            assert separator is not None
-            return model.tokenizer.encode_documents(request.documents, separator=separator, max_tokens=limit)
-
-        sequences = await self._inline_or_beside(sum(len(text) for one in request.documents for text in one), encode)
-        tokens = _counts(sequences)
-        _check_total(tokens, request.max_total_tokens, "documents")
-        vectors = encoding.encode(
-            await model.run(sequences),
-            dimension=request.dimension or spec.default_dimension,
-            encoding=request.encoding,
-            normalise=model.files.normalise,
-            int8=spec.int8,
-        )
+        async with self.using(spec, "dense") as model:
+            sequences = await self._encode_documents(model, request)
+            tokens = _counts(sequences)
+            _check_total(tokens, request.max_total_tokens, "documents")
+            pooled = await model.run(sequences)
+        vectors = _encoded(pooled, model, request)
         ends = accumulate(len(sequence.spans) for sequence in sequences)
         parts = [vectors[end - len(one.spans) : end] for end, one in zip(ends, sequences, strict=True)]
         return EmbedDocumentsResult(spec.name, parts, tokens)
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
         """As `embed`, for models that give sparse vectors."""
-        model = await self._loaded(spec)
-        if isinstance(model, Bm25):
-            return await self._embed_bm25(spec, model, request)
-        model = _of_kind(model, "sparse")
-        sequences = await self._tokenize(model, request)
-        tokens = _counts(sequences)
-        _check_total(tokens, request.max_total_tokens, "inputs")
-        weights = await model.run(sequences)
+        async with self._models.using(spec) as model:
+            if isinstance(model, Bm25):
+                return await self._embed_bm25(spec, model, request)
+            model = _of_kind(model, "sparse")
+            sequences, tokens = await self._tokenize(model, request)
+            weights = await model.run(sequences)
         embeddings = [_sparse(row, model.tokenizer if request.return_tokens else None) for row in weights]
         return SparseEmbedResult(spec.name, embeddings, tokens)
 
     async def _embed_bm25(self, spec: ModelSpec, model: Bm25, request: EmbedRequest) -> SparseEmbedResult:
-        limit = request.max_tokens or spec.max_tokens or MAX_WORDS
-
-        def embed() -> tuple[list[SparseEmbedding], IntArray]:
-            return model.embed(
-                request.inputs,
-                is_query=request.input_type == "query",
-                max_tokens=limit,
-                truncate=request.truncate,
-                return_tokens=request.return_tokens,
-            )
-
+        embed = partial(
+            model.embed,
+            request.inputs,
+            is_query=request.input_type == "query",
+            max_tokens=request.max_tokens or spec.max_tokens or MAX_WORDS,
+            truncate=request.truncate,
+            return_tokens=request.return_tokens,
+        )
         embeddings, tokens = await self._inline_or_beside(sum(map(len, request.inputs)), embed)
         _check_total(tokens, request.max_total_tokens, "inputs")
         return SparseEmbedResult(spec.name, embeddings, tokens)
@@ -159,86 +141,90 @@ class Engine:
 
         Raises InputTooLong at ("query",) or ("documents", position), NotFound, Overloaded, Unavailable.
         """
-        model = _of_kind(await self._loaded(spec), "rerank")
-        limit = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
-
-        def encode() -> list[TokenSequence]:
-            return model.tokenizer.encode_pairs(
-                request.query, request.documents, max_tokens=limit, truncate=request.truncate
-            )
-
-        try:
-            sequences = await self._inline_or_beside(len(request.query) + sum(map(len, request.documents)), encode)
-        except InputTooLong as error:
-            names = {"first": "query", "seconds": "documents"}
-            param = (names[str(error.param[0])], *error.param[1:])
-            raise InputTooLong(error.tokens, error.limit, param) from None
-        logits = (await model.run(sequences))[:, 0]
+        async with self.using(spec, "rerank") as model:
+            sequences = await self._encode_pairs(model, request)
+            logits = (await model.run(sequences))[:, 0]
         # By the logits: sigmoids of sure answers are all 1.
         scores = encoding.sigmoid(logits)
         return RerankResult.ranked(spec.name, logits, scores, request.top_n, int(_counts(sequences).sum()))
 
     async def close(self) -> None:
         """Finishes queued work and frees the models."""
-        self._closed = True
-        for task in list(self._models.values()):
-            with suppress(Exception):
-                model = await task
-                if isinstance(model, LoadedModel):
-                    await asyncio.to_thread(model.close)
-        self._models.clear()
+        await self._models.close()
         self._tokenizing.shutdown()
 
-    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> list[TokenSequence]:
-        limit = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
-        limit = min(limit, request.max_tokens or limit)
+    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> tuple[list[TokenSequence], IntArray]:
+        """What the model is to read, and how many tokens the request is counted with, [inputs]."""
+        reads = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
+        limit = request.max_tokens or reads
+        limit = limit if request.reads_less else min(limit, reads)
         prompt = model.files.prompt(request.input_type, model.spec.prompts)
 
-        def encode() -> list[TokenSequence]:
-            ids = model.tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
-            return [TokenSequence.whole(one) for one in ids]
+        def encode() -> tuple[list[TokenSequence], IntArray]:
+            tokenizer = model.tokenizer
+            given = tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
+            return [TokenSequence.whole(tokenizer.shortened(ids, reads)) for ids in given], _counts(given)
 
-        return await self._inline_or_beside(sum(map(len, request.inputs)), encode)
+        sequences, tokens = await self._inline_or_beside(sum(map(len, request.inputs)), encode)
+        _check_total(tokens, request.max_total_tokens, "inputs")
+        return sequences, tokens
+
+    async def _encode_pairs(self, model: LoadedModel, request: RerankRequest) -> list[TokenSequence]:
+        encode = partial(
+            model.tokenizer.encode_pairs,
+            request.query,
+            request.documents,
+            max_tokens=min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens),
+            truncate=request.truncate,
+        )
+        try:
+            return await self._inline_or_beside(len(request.query) + sum(map(len, request.documents)), encode)
+        except InputTooLong as error:
+            names = {"first": "query", "seconds": "documents"}
+            param = (names[str(error.param[0])], *error.param[1:])
+            raise InputTooLong(error.tokens, error.limit, param) from None
+
+    async def _encode_documents(self, model: LoadedModel, request: EmbedDocumentsRequest) -> list[TokenSequence]:
+        name = model.files.separator
+        separator = model.tokenizer.id_of(name) if name is not None else None
+        if separator is None or model.files.pooling != "mean":
+            reason = f"must be a model of mean pooling with a separator of chunks, which {request.model!r} is not"
+            raise InvalidRequest(reason, ("model",))
+        encode = partial(
+            model.tokenizer.encode_documents,
+            request.documents,
+            separator=separator,
+            max_tokens=min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens),
+        )
+        return await self._inline_or_beside(sum(len(text) for one in request.documents for text in one), encode)
 
     async def _inline_or_beside(self, characters: int, work: Callable[[], T]) -> T:
         if characters <= _INLINE_CHARACTERS:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
 
-    async def _loaded(self, spec: ModelSpec) -> LoadedModel | Bm25:
-        task = self._models.get(spec.name)
-        if task is None:
-            if self._closed:
-                raise Unavailable("The server is shutting down")
-            folder = self._catalogue.folder(spec)
-            task = asyncio.create_task(asyncio.to_thread(self._load, spec, folder))
-            self._models[spec.name] = task
-            task.add_done_callback(lambda done: self._forget_failure(spec.name, done))
-        try:
-            # Shielded: a client that goes away does not stop the loading that others wait for.
-            return await asyncio.shield(task)
-        except loader.ModelError as error:
-            # The reason names folders of this machine: it is for the operator, in the log, and not for a client.
-            raise Unavailable(f"Model {spec.name!r} could not be loaded; the server's log says why") from error
+    def _size(self, spec: ModelSpec, folder: Path) -> int:
+        """What a model takes in memory, in bytes, about."""
+        if is_bm25(folder):
+            return MEMORY_BYTES
+        return memory.model_bytes(memory.parameter_count(folder), self._precision(spec))
 
-    def _forget_failure(self, name: str, task: asyncio.Task[LoadedModel | Bm25]) -> None:
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        logger.error("a model could not be loaded", extra={"model": name, "reason": str(error)})
-        if self._models.get(name) is task:
-            del self._models[name]  # so that the next request tries again
+    def _precision(self, spec: ModelSpec) -> Precision:
+        return backends.choose_precision(self._wanted, quantises=spec.quantises)
 
     def _load(self, spec: ModelSpec, folder: Path) -> LoadedModel | Bm25:
+        started = time.perf_counter()
         if is_bm25(folder):
             loader.check_digests(folder, spec.sha256)
-            return Bm25(folder)
-        started = time.perf_counter()
+            bm25 = Bm25(folder)
+            logger.info("model ready", extra={"model": spec.name, "seconds": round(time.perf_counter() - started, 2)})
+            return bm25
         with ThreadPoolExecutor(1) as beside:
             checked = beside.submit(loader.check_digests, folder, spec.sha256)
             files = loader.for_spec(loader.read_folder(folder), spec)
             weights = loader.SafetensorsWeights(folder, files.architecture.prefix)
             tokenizer = Tokenizer(files.tokenizer_path, files.vocabulary(weights))
-            precision = backends.choose_precision(self._wanted, quantises=spec.quantises)
+            precision = self._precision(spec)
             compiled = compile_folder(files, weights, precision=precision, threads=self._threads)
             checked.result()
         scheduler: Scheduler[Job] = Scheduler(
@@ -286,7 +272,17 @@ def _of_kind(model: LoadedModel | Bm25, kind: Kind) -> LoadedModel:
     return model
 
 
-def _counts(sequences: Sequence[TokenSequence]) -> IntArray:
+def _encoded(pooled: FloatArray, model: LoadedModel, request: EmbedRequest | EmbedDocumentsRequest) -> encoding.Vectors:
+    return encoding.encode(
+        pooled,
+        dimension=request.dimension or model.spec.default_dimension,
+        encoding=request.encoding,
+        normalise=model.files.normalise,
+        int8=model.spec.int8,
+    )
+
+
+def _counts(sequences: Sequence[TokenSequence] | Sequence[IntArray]) -> IntArray:
     return np.array([len(sequence) for sequence in sequences], dtype=np.int32)
 
 

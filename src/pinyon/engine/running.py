@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from pinyon.catalog import ModelSpec
-from pinyon.engine import loader
+from pinyon.engine import loader, residents
 from pinyon.engine.backends import CompiledModel, TokenBatch
 from pinyon.engine.scheduler import Batch, QueueFull, Scheduler
 from pinyon.engine.tokenizer import Tokenizer, TokenSequence
@@ -28,8 +28,8 @@ from pinyon.types import FloatArray
 logger = logging.getLogger("pinyon.engine")
 
 
-class Observer(Protocol):
-    """Who is told what the engine does. Called from the models' threads."""
+class Observer(residents.Observer, Protocol):
+    """Who is told what the engine does, besides which models come and go. Called from the models' threads."""
 
     def watch_queue(self, model: str, tokens: Callable[[], float]) -> None: ...
 

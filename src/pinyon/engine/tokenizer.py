@@ -207,6 +207,12 @@ class Tokenizer:
             size *= 4
         return prompt + text
 
+    def shortened(self, ids: IntArray, max_tokens: int) -> IntArray:
+        """A sequence without the last tokens of its text, so that it has at most `max_tokens`."""
+        if len(ids) <= max_tokens:
+            return ids
+        return np.array(self._cut(ids.tolist(), max_tokens, Truncate.END, 0), dtype=np.int32)
+
     def _cut(self, ids: list[int], max_tokens: int, truncate: Truncate, kept: int) -> list[int]:
         """Drops tokens of the text itself, from its end, or from its start behind the first `kept` (the prompt's)."""
         before = len(self.prefix)

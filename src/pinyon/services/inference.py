@@ -14,6 +14,7 @@ import numpy as np
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.errors import InputTooLong, InvalidRequest
+from pinyon.services import stand_ins
 from pinyon.types import (
     EmbedDocumentsRequest,
     EmbedDocumentsResult,
@@ -62,8 +63,14 @@ class InferenceService:
         if request.dimension is not None:
             spec.check_dimension(request.dimension, ("dimension",))
         self.catalogue.folder(spec)  # the clear error, if the weights are not here
-        result = await self.engine.embed(spec, request)
-        return EmbedResult(request.model, result.vectors, result.tokens, self._cost(spec, result.tokens))
+        local = self.catalogue.stand_in(spec)
+        if local is None:
+            result = await self.engine.embed(spec, request)
+            vectors = result.vectors
+        else:
+            result = await self.engine.embed(local, stand_ins.dense_request(request, spec, local))
+            vectors = stand_ins.dense_vectors(result, request, spec)
+        return EmbedResult(request.model, vectors, result.tokens, self._cost(spec, result.tokens))
 
     async def embed_documents(self, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
         """Documents to vectors of their chunks. Raises as `embed` does."""
@@ -72,8 +79,24 @@ class InferenceService:
         if request.dimension is not None:
             spec.check_dimension(request.dimension, ("dimension",))
         self.catalogue.folder(spec)
-        result = await self.engine.embed_documents(spec, request)
+        local = self.catalogue.stand_in(spec)
+        if local is None:
+            result = await self.engine.embed_documents(spec, request)
+        else:
+            result = await self._stand_in_documents(request, spec, local)
         return EmbedDocumentsResult(request.model, result.vectors, result.tokens, self._cost(spec, result.tokens))
+
+    async def _stand_in_documents(
+        self, request: EmbedDocumentsRequest, spec: ModelSpec, local: ModelSpec
+    ) -> EmbedDocumentsResult:
+        """Each chunk as a text of its own: a stand-in reads too little for a document."""
+        asked = stand_ins.chunks_request(request)
+        try:
+            found = await self.engine.embed(local, stand_ins.dense_request(asked, spec, local))
+        except InvalidRequest as error:
+            error.param = stand_ins.chunk_param(error.param, request)
+            raise
+        return stand_ins.chunk_vectors(found, request, stand_ins.dense_vectors(found, asked, spec))
 
     async def embed_sparse(self, request: EmbedRequest) -> SparseEmbedResult:
         """Texts to sparse vectors. Raises as `embed` does."""
@@ -83,7 +106,11 @@ class InferenceService:
             raise InvalidRequest(reason, ("model",))
         check_inputs(request.inputs)
         self.catalogue.folder(spec)
-        result = await self.engine.embed_sparse(spec, request)
+        local = self.catalogue.stand_in(spec)
+        if local is None:
+            result = await self.engine.embed_sparse(spec, request)
+        else:
+            result = await self.engine.embed_sparse(local, stand_ins.sparse_request(request, spec, local))
         return SparseEmbedResult(request.model, result.embeddings, result.tokens, self._cost(spec, result.tokens))
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
@@ -99,15 +126,23 @@ class InferenceService:
         if request.top_n is not None and request.top_n < 1:
             raise InvalidRequest("must be 1 or more", ("top_n",))
         self.catalogue.folder(spec)
-        if spec.ranks_with is None:
+        local = self.catalogue.stand_in(spec)
+        if (local or spec).ranks_with is not None:
+            asked = EmbedRequest(request.model, [request.query, *request.documents], truncate=request.truncate)
+            embedder = self.catalogue.carrier(spec)
+            if local is not None:
+                asked = stand_ins.dense_request(asked, spec, embedder)
+            return await self._rank_by_cosine(embedder, replace(asked, model=embedder.name), request)
+        if local is None:
             result = await self.engine.rerank(spec, request)
-            return replace(result, model=request.model)
-        return await self._rank_by_cosine(self.catalogue.get(spec.ranks_with), request)
+        else:
+            result = await self.engine.rerank(local, stand_ins.rerank_request(request, local))
+        return replace(result, model=request.model)
 
-    async def _rank_by_cosine(self, embedder: ModelSpec, request: RerankRequest) -> RerankResult:
-        inputs = [request.query, *request.documents]
+    async def _rank_by_cosine(self, embedder: ModelSpec, asked: EmbedRequest, request: RerankRequest) -> RerankResult:
+        """`asked` are the request's query and its documents."""
         try:
-            embedded = await self.engine.embed(embedder, EmbedRequest(embedder.name, inputs, truncate=request.truncate))
+            embedded = await self.engine.embed(embedder, asked)
         except InputTooLong as error:
             place = error.param[1]
             assert isinstance(place, int)
@@ -143,6 +178,11 @@ class InferenceService:
         if spec.vector_type == "sparse":
             raise InvalidRequest(f"must be a model of dense vectors; {name!r} gives sparse vectors", ("model",))
         return spec
+
+    def stand_in(self, name: str) -> str | None:
+        """The local model that is run in the place of the model of this name or alias, if there is one."""
+        spec = self.catalogue.specs.get(self.catalogue.aliases.get(name, name))
+        return None if spec is None else self.catalogue.stand_ins.get(spec.name)
 
     def _embedder(self, name: str) -> ModelSpec:
         spec = self.catalogue.get(name)

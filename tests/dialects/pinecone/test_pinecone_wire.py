@@ -135,6 +135,9 @@ def test_models(http: httpx.Client, server: FakeServer, version: str) -> None:
         "pplx-embed-context-v1-0.6b",
         "pplx-embed-context-v1-4b",
         "nugen-flash-embed",
+        "text-embedding-3-small",
+        "text-embedding-3-large",
+        "text-embedding-ada-002",
     }
     sparse = {"bm25-english", "pinecone-sparse-english-v0"}
     rerank = {"all-minilm-l6-v2-rerank", "my/ranker", "bge-reranker-v2-m3", "pinecone-rerank-v0", "cohere-rerank-3.5"}

@@ -6,7 +6,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, named_on_the_wire, record_use
+from pinyon.dialects.base import (
+    Dialect,
+    Route,
+    bearer_key,
+    decode,
+    json_response,
+    named_on_the_wire,
+    record_model,
+    record_use,
+)
 from pinyon.dialects.perplexity import convert
 from pinyon.dialects.perplexity.schema import ContextualizedEmbeddingsRequest, EmbeddingsRequest
 from pinyon.errors import InvalidRequest, NotFound, PinyonError
@@ -21,6 +30,7 @@ def perplexity(inference: InferenceService) -> Dialect:
 
     async def embed(request: Request, body: bytes) -> Response:
         wanted = decode(_DECODER, body)
+        record_model(request, wanted.model)
         core = convert.embed_request(wanted)
         check_model(core.model)
         with named_on_the_wire(lambda param: convert.wire_param(param, wanted)):
@@ -29,7 +39,9 @@ def perplexity(inference: InferenceService) -> Dialect:
         return json_response(convert.embed_response(result))
 
     async def embed_documents(request: Request, body: bytes) -> Response:
-        core = convert.embed_documents_request(decode(_DOCUMENTS_DECODER, body))
+        wanted = decode(_DOCUMENTS_DECODER, body)
+        record_model(request, wanted.model)
+        core = convert.embed_documents_request(wanted)
         check_model(core.model)
         with named_on_the_wire(convert.documents_param):
             result = await inference.embed_documents(core)

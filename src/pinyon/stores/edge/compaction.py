@@ -1,31 +1,32 @@
 """Compaction: builds the search graph over what was written since the last time, in a process of its own.
 
-`optimize` holds the interpreter's lock for its whole run, so it works on a copy of the shard, in a child:
+`optimize` takes minutes, in which a shard can do nothing else, so it works on a copy of the shard, in a child:
 
     parent                                           child
-    starts it                                        imports what it needs, says so on its standard output
+    starts it
     holds writes, tells it the last one              copies the shard, says so
-    goes on                                          replays the journal up to the hold, optimises, flushes, ends
-    loads the copy, replays what came meanwhile,
-    swaps, names the copy in the index's manifest
+    goes on                                          replays the journal up to the hold, optimises, flushes, says so
 
-The manifest is the only place that says which shard is in force, and changes by one rename: a crash before it leaves
-the old one and its journal, after it the new. What neither names is removed when the index is opened.
+    starts a host of the copy                        loads it, and replays what came meanwhile
+    holds writes, has it replay the rest,
+    names the copy in the index's manifest,
+    and asks that host from now on
 
-    python -m pinyon.stores.edge.compaction PARENT OLD NEW DIMENSION METRIC
+No query waits for any of it: they go to the old host until the new one has it all. The manifest is the only place that
+says which shard is in force, and changes by one rename: a crash before it leaves the old one and its journal, after it
+the new. What neither names is removed when the index is opened.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import socket
 from contextlib import suppress
 from pathlib import Path
 
-from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout
 from pinyon.stores.edge import child, names
+from pinyon.stores.edge.child import Child, Kind
 from pinyon.stores.edge.journal import replay, sync_folder, write_all
 from pinyon.stores.edge.shard import Shard
 
@@ -34,35 +35,25 @@ _BLOCK = 1 << 20
 _IMMUTABLE = {"matrix.dat", "links_compressed.bin"}
 
 
-def start(old: Path, new: Path, layout: Layout) -> subprocess.Popen[bytes]:
-    """Starts a child, and waits until it is ready to copy `old` to `new`, a sibling of it. See child.start. Raises
-    OSError, Unavailable."""
-    made = child.start(__name__, str(old), str(new), layout=layout)
-    _await(made, child.READY)
-    return made
+def start(old: Path, new: Path, layout: Layout) -> Child:
+    """Starts a child that is to copy `old` to `new`, a sibling of it. Raises OSError, Unavailable."""
+    return child.start(Kind.COMPACTION, str(old), str(new), root=old.parent.parent, layout=layout)
 
 
-def copy(copying: subprocess.Popen[bytes], after: int, upto: int) -> None:
+def copy(copying: Child, after: int, upto: int) -> None:
     """Has the child copy the shard, in which every write up to `after` is whole, and bring the copy up to `upto`. Waits
-    for the copy alone: until then nobody may write. Raises Unavailable, and the child is gone."""
-    child.tell(copying, b"%d %d" % (after, upto))
-    _await(copying, child.COPIED)
-    assert copying.stdout is not None
-    copying.stdout.close()
+    for the copy alone: until then nobody may write. Raises Unavailable."""
+    copying.tell(b"%d %d" % (after, upto))
+    if not copying.says(child.COPIED):
+        raise child.failed("The copy of an index, to compact it,")
 
 
-def _await(working: subprocess.Popen[bytes], word: bytes) -> None:
-    if not child.says(working, word):
-        child.end(working)
-        raise Unavailable("The copy of an index, to compact it, failed")
-
-
-def run(old: Path, new: Path, layout: Layout) -> None:
+def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
     """The child's work."""
-    child.say(child.READY)
-    after, upto = map(int, sys.stdin.readline().split())
+    old, new = map(Path, arguments)
+    after, upto = map(int, child.line(stream).split())
     copy_shard(old, new)
-    child.say(child.COPIED)
+    child.say(stream, child.COPIED)
     os.nice(10)  # only now: writes were waiting
     threads = max(1, (os.cpu_count() or 1) // 2)
     shard = Shard.load(new, layout, indexing_threads=threads)
@@ -76,6 +67,7 @@ def run(old: Path, new: Path, layout: Layout) -> None:
     shard.close()
     sync_tree(new)
     names.save(old.parent, upto, known)
+    child.say(stream, child.DONE)
 
 
 def size_on_disk(folder: Path) -> int:
@@ -132,12 +124,3 @@ def sync_tree(folder: Path) -> None:
                 os.close(handle)
         sync_folder(Path(path))
     sync_folder(folder.parent)
-
-
-def main(arguments: list[str]) -> None:
-    (old, new), layout = child.begin(arguments)
-    run(Path(old), Path(new), layout)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -55,7 +55,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
             yield Batch(self.sequence, puts=self.puts[at : at + points])
 
 
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Batch).decode
 
 
@@ -74,11 +74,10 @@ class Journal:
         self.length = os.fstat(self._file).st_size
         sync_folder(self._folder)
 
-    def append(self, batch: Batch) -> None:
-        """Writes and syncs. Raises Unavailable, and the batch is not in the journal."""
+    def append(self, body: bytes) -> None:
+        """Writes and syncs an encoded batch. Raises Unavailable, and it is not in the journal."""
         if self._broken:
             raise Unavailable("The index cannot be written since an earlier error of the disk; restart the server")
-        body = _encode(batch)
         entry = _HEADER.pack(_MAGIC, len(body), zlib.crc32(body)) + body
         try:
             write_all(self._file, entry)

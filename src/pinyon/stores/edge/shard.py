@@ -154,15 +154,18 @@ class Shard:
 
     def ids(self, condition: Condition | None) -> list[str]:
         """Ids of the points that match, in no order. Within one namespace, or they would tell nothing."""
-        found: list[str] = []
+        return [id for page in self.id_pages(condition) for id in page]
+
+    def id_pages(self, condition: Condition | None) -> Iterator[list[str]]:
+        """The same, in steps."""
         offset: qdrant.PointId | None = None
         filter = _filter(condition)
         while True:
             with _translated():
                 points, offset = self._engine.scroll(qdrant.ScrollRequest(offset, _SCROLL, filter, [ID], False))
-            found.extend(point.payload[ID] for point in points if point.payload)
+            yield [point.payload[ID] for point in points if point.payload]
             if offset is None:
-                return found
+                return
 
     def count(self, condition: Condition | None, *, exact: bool = True) -> int:
         with _translated():

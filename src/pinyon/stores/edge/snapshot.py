@@ -1,17 +1,15 @@
 """Snapshots: an index as it was behind one write, read by a process of its own from a copy of the shard.
 
-The engine holds the interpreter's lock while it reads, and knows one state alone, the last. So:
+The engine knows one state alone, the last, and a host has queries to answer. So:
 
     parent                                           child
-    starts it                                        imports what it needs, says so on its standard output
+    starts it
     holds writes, tells it which shard it is         copies the shard, links the journal, says so
     goes on                                          replays the journal up to the hold
     reads frames, one ahead of whoever asks          writes frames: length, then msgpack; one of length 0 is the end
 
-A full pipe stops the child, so a slow reader holds two frames and no more. The copy lies beside the indexes, not in
+A full socket stops the child, so a slow reader holds two frames and no more. The copy lies beside the indexes, not in
 one: neither a compaction nor the index's end takes it away. What a killed process leaves, the next one's store removes.
-
-    python -m pinyon.stores.edge.snapshot PARENT FOLDER DIMENSION METRIC
 """
 
 from __future__ import annotations
@@ -20,24 +18,24 @@ import asyncio
 import os
 import secrets
 import shutil
+import socket
 import struct
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
-import numpy as np
 
 from pinyon.errors import Unavailable
-from pinyon.stores.base import Layout, Record, SparseVector
+from pinyon.stores.base import Layout, Record
 from pinyon.stores.edge import child
+from pinyon.stores.edge.child import Child, Kind
 from pinyon.stores.edge.compaction import copy_file, copy_shard
 from pinyon.stores.edge.contents import Contents
-from pinyon.stores.edge.journal import files, replay, write_all
+from pinyon.stores.edge.journal import files, replay
+from pinyon.stores.edge.messages import Row, to_record, to_row
 from pinyon.stores.edge.shard import Shard
 
 LEFTOVER = "."  # begins the name of a folder that a store removes when it opens
@@ -47,8 +45,9 @@ _RECORDS = 250  # a frame: the child's numbers are Python's while it reads them,
 _VALUES = 1_000_000  # dense ones, a frame
 
 T = TypeVar("T")
-Copying = Callable[[Path, int, int], None]  # of a shard, with the journal behind one write up to another
-Hold = Callable[[Copying], Future[tuple[int, dict[str, int]]]]  # calls it while nobody writes; see Contents.hold
+Copying = Callable[[Path, int, int], Awaitable[None]]  # of a shard, with the journal behind one write up to another
+# Has it called while nobody writes. Gives the last write then, and the namespaces with their counts.
+Hold = Callable[[Copying], Awaitable[tuple[int, dict[str, int]]]]
 
 
 class _Task(msgspec.Struct, array_like=True):
@@ -59,19 +58,9 @@ class _Task(msgspec.Struct, array_like=True):
     upto: int
 
 
-class _Row(msgspec.Struct, array_like=True):
-    """A record. Arrays are little-endian bytes."""
-
-    id: str
-    values: bytes | None
-    indices: bytes | None
-    weights: bytes | None
-    metadata: dict[str, str | float | bool | list[str]]
-
-
 class _Frame(msgspec.Struct, array_like=True):
     namespace: str
-    rows: list[_Row]
+    rows: list[Row]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -89,19 +78,19 @@ class EdgeSnapshot:
         self._folder = folder
         self._closed = closed
         self._thread = ThreadPoolExecutor(1, "edge-snapshot")
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
+        self._stream: BinaryIO | None = None  # what it says
         self._read = False
         self._closing: Future[None] | None = None
 
     async def start(self, contents: Contents, hold: Hold) -> None:
         """Raises Unavailable, OSError; close it then."""
 
-        def copy(shard: Path, after: int, upto: int) -> None:
-            child.tell(started, msgspec.json.encode(_Task(str(shard), after, upto)))
-            self._await(started, child.COPIED)
+        async def copy(shard: Path, after: int, upto: int) -> None:
+            await self._run(lambda: self._copy(shard, after, upto))
 
-        started = await self._run(lambda: self._started(contents))
-        self.sequence, self.namespaces = await self._run(lambda: hold(copy).result())
+        await self._run(lambda: self._begin(contents))
+        self.sequence, self.namespaces = await hold(copy)
 
     async def batches(self) -> AsyncIterator[tuple[str, Sequence[Record]]]:
         if self._read:
@@ -135,21 +124,21 @@ class EdgeSnapshot:
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._submit(work))
 
-    def _started(self, contents: Contents) -> subprocess.Popen[bytes]:
+    def _begin(self, contents: Contents) -> None:
         contents.check_room()
         self._folder.mkdir(mode=0o700)
-        self._child = child.start(__name__, str(self._folder), layout=contents.layout)
-        self._await(self._child, child.READY)
-        return self._child
+        self._child = child.start(Kind.SNAPSHOT, str(self._folder), root=self._folder.parent, layout=contents.layout)
 
-    def _await(self, working: subprocess.Popen[bytes], word: bytes) -> None:
-        if not child.says(working, word):
+    def _copy(self, shard: Path, after: int, upto: int) -> None:
+        assert self._child is not None
+        self._child.tell(msgspec.json.encode(_Task(str(shard), after, upto)))
+        if not self._child.says(child.COPIED):
             raise self._ended()
+        self._stream = self._child.socket.makefile("rb")
 
     def _frame(self) -> tuple[str, list[Record]] | None:
         """The next one; None: there are no more."""
-        assert self._child is not None
-        stream = self._child.stdout
+        stream = self._stream
         assert stream is not None
         header = stream.read(_LENGTH.size)
         if len(header) < _LENGTH.size:
@@ -161,7 +150,7 @@ class EdgeSnapshot:
         if len(body) < length:
             raise self._ended()
         frame = _decode(body)
-        return frame.namespace, [_to_record(row) for row in frame.rows]
+        return frame.namespace, [to_record(row) for row in frame.rows]
 
     def _ended(self) -> Unavailable:
         if self._closing is not None:
@@ -170,7 +159,9 @@ class EdgeSnapshot:
 
     def _remove(self) -> None:
         if self._child is not None:
-            child.end(self._child)
+            self._child.end()
+        if self._stream is not None:
+            self._stream.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -200,21 +191,20 @@ class Snapshots:
             await snapshot.close()
 
 
-def run(folder: Path, layout: Layout) -> None:
+def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
     """The child's work."""
-    out = sys.stdout.fileno()
-    child.say(child.READY)
-    task = msgspec.json.decode(sys.stdin.readline(), type=_Task)
+    (folder,) = map(Path, arguments)
+    task = msgspec.json.decode(child.line(stream), type=_Task)
     copy = copy_all(Path(task.shard), folder)
-    child.say(child.COPIED)
+    child.say(stream, child.COPIED)
     os.nice(10)  # only now: writes were waiting
     shard = Shard.load(copy, layout)
     for batch in replay(folder, task.after, task.upto):
         shard.apply(batch)
     for frame in _frames(shard, layout):
         body = _encode(frame)
-        write_all(out, _LENGTH.pack(len(body)) + body)
-    write_all(out, _LENGTH.pack(0))
+        stream.sendall(_LENGTH.pack(len(body)) + body)
+    stream.sendall(_LENGTH.pack(0))
     shard.close()
 
 
@@ -240,31 +230,4 @@ def _frames(shard: Shard, layout: Layout) -> Iterator[_Frame]:
         for at in range(0, len(ids), 16 * records):
             piece = bytes(ids[at : at + 16 * records])
             found = shard.fetch([piece[place : place + 16] for place in range(0, len(piece), 16)])
-            yield _Frame(namespace, [_to_row(record) for _, record in found])
-
-
-def _to_row(record: Record) -> _Row:
-    values, sparse = record.values, record.sparse
-    return _Row(
-        record.id,
-        None if values is None else values.tobytes(),
-        None if sparse is None else sparse.indices.tobytes(),
-        None if sparse is None else sparse.values.tobytes(),
-        dict(record.metadata),
-    )
-
-
-def _to_record(row: _Row) -> Record:
-    sparse = None
-    if row.indices is not None and row.weights is not None:
-        sparse = SparseVector(np.frombuffer(row.indices, "<u4"), np.frombuffer(row.weights, "<f4"))
-    return Record(row.id, None if row.values is None else np.frombuffer(row.values, "<f4"), sparse, row.metadata)
-
-
-def main(arguments: list[str]) -> None:
-    (folder,), layout = child.begin(arguments)
-    run(Path(folder), layout)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+            yield _Frame(namespace, [to_row(record) for _, record in found])

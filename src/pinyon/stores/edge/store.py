@@ -8,21 +8,18 @@ import os
 import re
 import secrets
 import shutil
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pinyon.errors import AlreadyExists, NotFound, Unavailable
 from pinyon.stores.base import Index, Layout
-from pinyon.stores.edge import contents
+from pinyon.stores.edge import child, contents
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.edge.journal import sync_folder
 from pinyon.stores.edge.snapshot import LEFTOVER, Snapshots
 
 _LOCK = "lock"
-_READERS = 2
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 P = ParamSpec("P")
@@ -42,24 +39,35 @@ class EdgeStore:
         self._closed = False
         self._open: dict[str, EdgeIndex] = {}
         self._changing = asyncio.Lock()
-        self._readers = ThreadPoolExecutor(_READERS, "edge-reader")
-        self._compacting = threading.Semaphore(1)
+        self._compacting = asyncio.Semaphore(1)
         self._snapshots = Snapshots(root)
 
     async def create(self, key: str, layout: Layout) -> Index:
-        async with self._changing:
-            await self._run(self._create, key, layout)
-            return await self._opened(key)
+        async def made() -> Index:
+            async with self._changing:
+                await self._run(self._create, key, layout)
+                return await self._opened(key)
+
+        return await _to_the_end(made())
 
     async def open(self, key: str) -> Index:
-        async with self._changing:
-            return await self._opened(key)
+        if (index := self._open.get(key)) is not None and not index.closed:
+            return index
+
+        async def opened() -> Index:
+            async with self._changing:
+                return await self._opened(key)
+
+        return await _to_the_end(opened())
 
     async def drop(self, key: str) -> None:
-        async with self._changing:
-            if (index := self._open.pop(key, None)) is not None:
-                await index.close()
-            await self._run(self._remove, key)
+        async def dropped() -> None:
+            async with self._changing:
+                if (index := self._open.pop(key, None)) is not None:
+                    await index.close()
+                await self._run(self._remove, key)
+
+        await _to_the_end(dropped())
 
     async def keys(self) -> list[str]:
         async with self._changing:
@@ -72,7 +80,6 @@ class EdgeStore:
             self._open.clear()
             await self._snapshots.close()
             self._closed = True
-            self._readers.shutdown()
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
@@ -83,7 +90,17 @@ class EdgeStore:
             return index
         if index is not None:
             await index.close()
-        index = self._open[key] = await self._run(self._load, key)
+        folder = await self._run(self._found, key)
+        try:
+            index = self._open[key] = await EdgeIndex.open(
+                folder,
+                self._snapshots,
+                self._compacting,
+                compact_after=self._compact_after,
+                reserve=self._reserve,
+            )
+        except OSError as error:
+            raise _translated(error) from error
         return index
 
     async def _run(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
@@ -94,7 +111,7 @@ class EdgeStore:
                 self._take()
                 return work(*arguments, **named)
             except OSError as error:
-                raise Unavailable(f"The store cannot use its folder: {os.strerror(error.errno or 0)}") from error
+                raise _translated(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(None, run)
 
@@ -115,6 +132,8 @@ class EdgeStore:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         self._lock = handle
+        child.wait_for_orphans(self._root)
+        child.prepare()  # while the rest goes on: the first index that is opened needs it
         for path in self._root.glob(f"{LEFTOVER}*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -132,18 +151,11 @@ class EdgeStore:
             raise
         sync_folder(self._root)
 
-    def _load(self, key: str) -> EdgeIndex:
+    def _found(self, key: str) -> Path:
         folder = self._path(key)
         if not folder.exists():
             raise NotFound("There is no index of this key", "index", key)
-        return EdgeIndex(
-            folder,
-            self._readers,
-            self._compacting,
-            self._snapshots,
-            compact_after=self._compact_after,
-            reserve=self._reserve,
-        )
+        return folder
 
     def _remove(self, key: str) -> None:
         folder = self._path(key)
@@ -160,3 +172,14 @@ class EdgeStore:
         if not _KEY.fullmatch(key):
             raise NotFound("There is no index of this key", "index", key)
         return self._root / key
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Whoever waits may be cancelled, and the work goes on: half of it would leave processes and files behind."""
+    working = asyncio.ensure_future(work)
+    working.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(working)
+
+
+def _translated(error: OSError) -> Unavailable:
+    return Unavailable(f"The store cannot use its folder: {os.strerror(error.errno or 0)}")

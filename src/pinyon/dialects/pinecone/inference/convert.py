@@ -178,11 +178,14 @@ def models_filter(query: Mapping[str, str]) -> tuple[str | None, str | None]:
     return query.get("type"), query.get("vector_type")
 
 
-def model_info(spec: ModelSpec, *, name: str, is_here: bool) -> ModelInfo:
-    """`name` is the name asked for: the model's own or an alias."""
+def model_info(spec: ModelSpec, *, name: str, is_here: bool, stand_in: str | None = None) -> ModelInfo:
+    """`name` is the name asked for: the model's own or an alias. `stand_in`: the model that is run in its place."""
+    where = "" if is_here else _whereabouts(spec)
+    if stand_in is not None:
+        where = f" Here {stand_in} stands in for it, for development: the numbers are not this model's."
     return ModelInfo(
         model=name,
-        short_description=spec.description + ("" if is_here else _whereabouts(spec)),
+        short_description=spec.description + where,
         type=spec.task,
         supported_parameters=[
             SupportedParameter(
