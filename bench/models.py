@@ -99,7 +99,7 @@ def run(name: str, rounds: int = 5) -> dict[str, float]:
     import torch
     import transformers
 
-    from pinyon.engine.backends import openvino
+    from pinyon.engine.backends import TokenBatch, openvino
     from pinyon.engine.engine import compile_folder
     from pinyon.engine.loader import SafetensorsWeights, read_folder
 
@@ -110,7 +110,7 @@ def run(name: str, rounds: int = 5) -> dict[str, float]:
     with torch.device("cpu"):
         model = getattr(transformers, shape.classes[0])(config).eval()
     ids = np.random.default_rng(0).integers(10, VOCABULARY, (ROWS, TOKENS)).astype(np.int32)
-    mask, types = np.ones_like(ids), np.zeros_like(ids)
+    batch = TokenBatch.of(ids)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         model.to(torch.bfloat16).save_pretrained(place)
@@ -126,7 +126,7 @@ def run(name: str, rounds: int = 5) -> dict[str, float]:
             with torch.inference_mode():
                 return model(input_ids=given, attention_mask=attention).last_hidden_state
 
-        calls: dict[str, Callable[[], Any]] = {"own": lambda: own.start(ids, mask, types)().copy(), "peer": peer}
+        calls: dict[str, Callable[[], Any]] = {"own": lambda: own.start(batch)().copy(), "peer": peer}
         best = dict.fromkeys(calls, float("inf"))
         matrix = 0.0
         for turn in range(rounds + 1):
@@ -143,7 +143,7 @@ def quantised(rounds: int = 10) -> dict[str, float]:
     """int8 beside bf16 and f32, in turns: a batch's rate, and the lowest cosine to f32 over all texts of the corpus."""
     from bench.texts import paragraphs
     from pinyon.catalog import Catalogue
-    from pinyon.engine.backends import Precision
+    from pinyon.engine.backends import Precision, TokenBatch
     from pinyon.engine.encoding import unit
     from pinyon.engine.engine import compile_folder
     from pinyon.engine.loader import SafetensorsWeights, read_folder
@@ -160,21 +160,19 @@ def quantised(rounds: int = 10) -> dict[str, float]:
     texts = tokenizer.encode(paragraphs(), prompt="", max_tokens=files.max_tokens, truncate=Truncate.END)
     lowest = dict.fromkeys(models, 1.0)
     for ids in texts:
-        row = ids[None]
-        vectors = {
-            name: unit(model.start(row, np.ones_like(row), np.zeros_like(row))()) for name, model in models.items()
-        }
+        row = np.ascontiguousarray(ids[None])
+        vectors = {name: unit(model.start(TokenBatch.of(row))()) for name, model in models.items()}
         for name, vector in vectors.items():
             lowest[name] = min(lowest[name], float((vector * vectors["f32"]).sum()))
-    batch = np.random.default_rng(0).integers(1000, 20000, (16, 32)).astype(np.int32)
+    batch = TokenBatch.of(np.random.default_rng(0).integers(1000, 20000, (16, 32)).astype(np.int32))
     best = dict.fromkeys(models, float("inf"))
     for _ in range(rounds):
         for name, model in models.items():
             for _ in range(3):
                 started = time.perf_counter()
-                model.start(batch, np.ones_like(batch), np.zeros_like(batch))()
+                model.start(batch)()
                 best[name] = min(best[name], time.perf_counter() - started)
-    return {f"{name} rate": batch.size / seconds for name, seconds in best.items()} | {
+    return {f"{name} rate": batch.ids.size / seconds for name, seconds in best.items()} | {
         f"{name} cosine": cosine for name, cosine in lowest.items()
     }
 

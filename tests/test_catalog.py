@@ -67,6 +67,14 @@ TABLE: dict[str, tuple[Any, ...]] = {
         "embed", "dense", (), 2560, 32_768, 96, None, ("cosine",),
         (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 128, 2560, 2560)),
     ),
+    "pplx-embed-context-v1-0.6b": (
+        "embed", "dense", (), 1024, 32_768, 96, None, ("cosine",),
+        (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 128, 1024, 1024)),
+    ),
+    "pplx-embed-context-v1-4b": (
+        "embed", "dense", (), 2560, 32_768, 96, None, ("cosine",),
+        (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 128, 2560, 2560)),
+    ),
     "nugen-flash-embed": ("embed", "dense", (768,), 768, None, 96, None, ("cosine",), ()),
     "text-embedding-3-small": (
         "embed", "dense", (), 1536, 8192, 96, None, ("cosine", "dotproduct", "euclidean"),
@@ -128,7 +136,11 @@ def test_the_entries_agree_with_themselves(spec: ModelSpec) -> None:
 
 def test_dimensions_of_a_range() -> None:
     ranges = {spec.name: spec.dimension_range for spec in builtin_specs() if spec.dimension_range}
-    pplx = {"pplx-embed-v1-0.6b": (128, 1024), "pplx-embed-v1-4b": (128, 2560)}
+    small, large = (128, 1024), (128, 2560)
+    pplx = {
+        "pplx-embed-v1-0.6b": small, "pplx-embed-v1-4b": large,
+        "pplx-embed-context-v1-0.6b": small, "pplx-embed-context-v1-4b": large,
+    }  # fmt: skip
     assert ranges == pplx | {"text-embedding-3-small": (1, 1536), "text-embedding-3-large": (1, 3072)}
     assert {spec.name for spec in builtin_specs() if spec.int8 == "tanh"} == pplx.keys()
 
@@ -159,8 +171,8 @@ def test_check_dimension(tmp_path: Path, name: str, right: tuple[int, ...], wron
 
 def test_matryoshka() -> None:
     assert {spec.name for spec in builtin_specs() if spec.matryoshka} == {
-        "llama-text-embed-v2", "pplx-embed-v1-0.6b", "pplx-embed-v1-4b", "text-embedding-3-small",
-        "text-embedding-3-large",
+        "llama-text-embed-v2", "pplx-embed-v1-0.6b", "pplx-embed-v1-4b", "pplx-embed-context-v1-0.6b",
+        "pplx-embed-context-v1-4b", "text-embedding-3-small", "text-embedding-3-large",
     }  # fmt: skip
 
 

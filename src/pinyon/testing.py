@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from tokenizers.processors import TemplateProcessing
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.errors import InputTooLong, InvalidRequest
 from pinyon.types import (
+    EmbedDocumentsRequest,
+    EmbedDocumentsResult,
     EmbedRequest,
     EmbedResult,
     Encoding,
@@ -54,6 +57,20 @@ class FakeEngine:
         if request.encoding is Encoding.BINARY:
             return EmbedResult(spec.name, np.packbits(vectors >= 0, axis=1, bitorder="little"), tokens)
         return EmbedResult(spec.name, vectors, tokens)
+
+    async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
+        """Each chunk as a text that begins with the whole document, so that its neighbours show in its vector."""
+        chunks = [f"{' '.join(one)} {text}" for one in request.documents for text in one]
+        asked = EmbedRequest(request.model, chunks, dimension=request.dimension, encoding=request.encoding)
+        result = await self.embed(spec, asked)
+        tokens = np.array([sum(len(text.split()) for text in one) for one in request.documents], dtype=np.int32)
+        highest = request.max_total_tokens
+        if highest is not None and tokens.sum() > highest:
+            reason = f"must hold at most {highest} tokens together, and holds {tokens.sum()}"
+            raise InvalidRequest(reason, ("documents",))
+        ends = accumulate(len(one) for one in request.documents)
+        parts = [result.vectors[end - len(one) : end] for end, one in zip(ends, request.documents, strict=True)]
+        return EmbedDocumentsResult(spec.name, parts, tokens)
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
         """A term for each different word of letters, of value 1."""

@@ -78,6 +78,27 @@ class EmbedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbedDocumentsRequest:
+    """Documents to vectors of their chunks, each chunk in the context of its document, in whose order they are."""
+
+    model: str
+    documents: Sequence[Sequence[str]]
+    dimension: int | None = None
+    encoding: Encoding = Encoding.FLOAT32
+    max_total_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedDocumentsResult:
+    """`vectors` has [chunks, dimension] for each document, in the forms of EmbedResult."""
+
+    model: str
+    vectors: Sequence[npt.NDArray[np.float32] | npt.NDArray[np.int8] | npt.NDArray[np.uint8]]
+    tokens: IntArray  # [documents], as the model saw them, separators included
+    cost: float = 0.0  # USD, by the operator's price list
+
+
+@dataclass(frozen=True, slots=True)
 class SparseEmbedding:
     """One text as weighted terms. `indices` rise and are distinct; no value is 0. A text without terms gives an empty
     one."""

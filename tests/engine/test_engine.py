@@ -26,7 +26,7 @@ from pinyon.engine.scheduler import Scheduler
 from pinyon.errors import InputTooLong, InvalidRequest, NotFound, Overloaded, Unavailable
 from pinyon.http.metrics import Metrics
 from pinyon.testing import TINY_WORDS, tiny_bert
-from pinyon.types import EmbedRequest, Encoding, FloatArray, IntArray, Truncate
+from pinyon.types import EmbedRequest, Encoding, FloatArray, Truncate
 
 WORDS = [word for word in TINY_WORDS if word.isalpha()]
 
@@ -151,15 +151,15 @@ class Gate:
             compiled: Any = original(*args, **options)
             start = compiled.start
 
-            def gated(ids: IntArray, mask: IntArray, types: IntArray) -> Callable[[], FloatArray]:
-                wait: Callable[[], FloatArray] = start(ids, mask, types)
+            def gated(batch: backends.TokenBatch) -> Callable[[], FloatArray]:
+                wait: Callable[[], FloatArray] = start(batch)
 
                 def held() -> FloatArray:
                     self.entered.set()
                     assert self.opened.wait(30)
                     if self.error is not None:
                         raise self.error
-                    self.shapes.append((ids.shape[0], ids.shape[1]))
+                    self.shapes.append((batch.ids.shape[0], batch.ids.shape[1]))
                     return wait()
 
                 return held

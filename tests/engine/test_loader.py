@@ -117,7 +117,7 @@ def run(folder: Path, precision: Literal["f32", "bf16"] = "f32") -> FloatArray:
     files = read_folder(folder)
     model = compile_folder(files, SafetensorsWeights(folder, files.architecture.prefix), precision=precision, threads=1)
     ids = np.array([[2, 7, 9, 11, 3]], dtype=np.int32)
-    return model.start(ids, np.ones_like(ids), np.zeros_like(ids))().copy()
+    return model.start(backends.TokenBatch.of(ids))().copy()
 
 
 def save_bf16(weights: dict[str, FloatArray], path: Path) -> None:

@@ -13,7 +13,7 @@ from pinyon.errors import InputTooLong, InvalidRequest, NotFound
 from pinyon.services.inference import InferenceService
 from pinyon.services.stand_ins import with_dimension
 from pinyon.testing import FakeEngine, fake_vector
-from pinyon.types import EmbedRequest, Encoding, RerankRequest, Truncate
+from pinyon.types import EmbedDocumentsRequest, EmbedRequest, Encoding, RerankRequest, Truncate
 from tests.services.one_loop import run
 
 LOCAL = "all-minilm-l6-v2"
@@ -136,3 +136,19 @@ def test_without_stand_ins_nothing_stands_in(tmp_path: Path, engine: FakeEngine)
     service = InferenceService(Catalogue.build(tmp_path), engine)
     with pytest.raises(NotFound, match="--stand-ins"):
         run(service.embed(EmbedRequest("text-embedding-3-small", ["a"])))
+
+
+def test_chunks_of_documents_are_texts_of_their_own(service: InferenceService, engine: FakeEngine) -> None:
+    model = "pplx-embed-context-v1-0.6b"
+    documents = [["one two", "three"], ["four"]]
+    result = run(service.embed_documents(EmbedDocumentsRequest(model, documents, dimension=128)))
+    assert (result.model, result.tokens.tolist()) == (model, [3, 1])
+    assert [vectors.shape for vectors in result.vectors] == [(2, 128), (1, 128)]
+    expected = fake_vector("three", 384)[:128]
+    np.testing.assert_allclose(result.vectors[0][1], expected / np.linalg.norm(expected), atol=1e-6)
+    with pytest.raises(InputTooLong) as caught:
+        run(service.embed_documents(EmbedDocumentsRequest(model, [["a"], ["b", "word " * 32_769]])))
+    assert caught.value.param == ("documents", 1, 1)
+    with pytest.raises(InvalidRequest, match="at most 2 tokens together") as refused:
+        run(service.embed_documents(EmbedDocumentsRequest(model, documents, max_total_tokens=2)))
+    assert refused.value.param == ("documents",)

@@ -19,7 +19,15 @@ from pinyon.errors import InvalidRequest
 if TYPE_CHECKING:
     from pinyon.catalog import Catalogue, ModelSpec
     from pinyon.config import Config
-    from pinyon.types import EmbedRequest, EmbedResult, RerankRequest, RerankResult, SparseEmbedResult
+    from pinyon.types import (
+        EmbedDocumentsRequest,
+        EmbedDocumentsResult,
+        EmbedRequest,
+        EmbedResult,
+        RerankRequest,
+        RerankResult,
+        SparseEmbedResult,
+    )
 
 # What a part of the core's request is called here.
 _FLAGS = {
@@ -36,6 +44,8 @@ class ClosableEngine(Protocol):
     """The engine's verbs, and its end."""
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult: ...
+
+    async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult: ...
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult: ...
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,16 +22,18 @@ import numpy as np
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
 from pinyon.engine import backends, encoding, heads, loader, memory
-from pinyon.engine.backends import CompiledModel, Precision
+from pinyon.engine.backends import CompiledModel, Precision, TokenBatch
 from pinyon.engine.bm25 import MAX_WORDS, MEMORY_BYTES, Bm25, is_bm25
 from pinyon.engine.loader import Kind
 from pinyon.engine.ops import Ops, TokenTensors
 from pinyon.engine.residents import Residents
 from pinyon.engine.running import Job, LoadedModel, Observer
 from pinyon.engine.scheduler import Scheduler
-from pinyon.engine.tokenizer import Pair, Tokenizer
+from pinyon.engine.tokenizer import Tokenizer, TokenSequence
 from pinyon.errors import InputTooLong, InvalidRequest, Unsupported
 from pinyon.types import (
+    EmbedDocumentsRequest,
+    EmbedDocumentsResult,
     EmbedRequest,
     EmbedResult,
     FloatArray,
@@ -91,14 +94,23 @@ class Engine:
         async with self.using(spec, "dense") as model:
             sequences, tokens = await self._tokenize(model, request)
             pooled = await model.run(sequences)
-        vectors = encoding.encode(
-            pooled,
-            dimension=request.dimension or spec.default_dimension,
-            encoding=request.encoding,
-            normalise=model.files.normalise,
-            int8=spec.int8,
-        )
-        return EmbedResult(model=spec.name, vectors=vectors, tokens=tokens)
+        return EmbedResult(spec.name, _encoded(pooled, model, request), tokens)
+
+    async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
+        """Vectors of the chunks of documents, each document in one pass.
+
+        Raises InputTooLong at ("documents", position), InvalidRequest at ("documents", ...) and at ("model",) for a
+        model that cannot do it, NotFound, Overloaded, Unavailable.
+        """
+        async with self.using(spec, "dense") as model:
+            sequences = await self._encode_documents(model, request)
+            tokens = _counts(sequences)
+            _check_total(tokens, request.max_total_tokens, "documents")
+            pooled = await model.run(sequences)
+        vectors = _encoded(pooled, model, request)
+        ends = accumulate(len(sequence.spans) for sequence in sequences)
+        parts = [vectors[end - len(one.spans) : end] for end, one in zip(ends, sequences, strict=True)]
+        return EmbedDocumentsResult(spec.name, parts, tokens)
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
         """As `embed`, for models that give sparse vectors."""
@@ -121,7 +133,7 @@ class Engine:
             return_tokens=request.return_tokens,
         )
         embeddings, tokens = await self._inline_or_beside(sum(map(len, request.inputs)), embed)
-        _check_total(tokens, request)
+        _check_total(tokens, request.max_total_tokens, "inputs")
         return SparseEmbedResult(spec.name, embeddings, tokens)
 
     async def rerank(self, spec: ModelSpec, request: RerankRequest) -> RerankResult:
@@ -130,9 +142,8 @@ class Engine:
         Raises InputTooLong at ("query",) or ("documents", position), NotFound, Overloaded, Unavailable.
         """
         async with self.using(spec, "rerank") as model:
-            pairs = await self._encode_pairs(model, request)
-            sequences = [pair.ids for pair in pairs]
-            logits = (await model.run(sequences, [pair.types for pair in pairs]))[:, 0]
+            sequences = await self._encode_pairs(model, request)
+            logits = (await model.run(sequences))[:, 0]
         # By the logits: sigmoids of sure answers are all 1.
         scores = encoding.sigmoid(logits)
         return RerankResult.ranked(spec.name, logits, scores, request.top_n, int(_counts(sequences).sum()))
@@ -142,23 +153,23 @@ class Engine:
         await self._models.close()
         self._tokenizing.shutdown()
 
-    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> tuple[list[IntArray], IntArray]:
+    async def _tokenize(self, model: LoadedModel, request: EmbedRequest) -> tuple[list[TokenSequence], IntArray]:
         """What the model is to read, and how many tokens the request is counted with, [inputs]."""
         reads = min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens)
         limit = request.max_tokens or reads
         limit = limit if request.reads_less else min(limit, reads)
         prompt = model.files.prompt(request.input_type, model.spec.prompts)
 
-        def encode() -> tuple[list[IntArray], IntArray]:
+        def encode() -> tuple[list[TokenSequence], IntArray]:
             tokenizer = model.tokenizer
-            sequences = tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
-            return [tokenizer.shortened(ids, reads) for ids in sequences], _counts(sequences)
+            given = tokenizer.encode(request.inputs, prompt=prompt, max_tokens=limit, truncate=request.truncate)
+            return [TokenSequence.whole(tokenizer.shortened(ids, reads)) for ids in given], _counts(given)
 
         sequences, tokens = await self._inline_or_beside(sum(map(len, request.inputs)), encode)
-        _check_total(tokens, request)
+        _check_total(tokens, request.max_total_tokens, "inputs")
         return sequences, tokens
 
-    async def _encode_pairs(self, model: LoadedModel, request: RerankRequest) -> list[Pair]:
+    async def _encode_pairs(self, model: LoadedModel, request: RerankRequest) -> list[TokenSequence]:
         encode = partial(
             model.tokenizer.encode_pairs,
             request.query,
@@ -172,6 +183,20 @@ class Engine:
             names = {"first": "query", "seconds": "documents"}
             param = (names[str(error.param[0])], *error.param[1:])
             raise InputTooLong(error.tokens, error.limit, param) from None
+
+    async def _encode_documents(self, model: LoadedModel, request: EmbedDocumentsRequest) -> list[TokenSequence]:
+        name = model.files.separator
+        separator = model.tokenizer.id_of(name) if name is not None else None
+        if separator is None or model.files.pooling != "mean":
+            reason = f"must be a model of mean pooling with a separator of chunks, which {request.model!r} is not"
+            raise InvalidRequest(reason, ("model",))
+        encode = partial(
+            model.tokenizer.encode_documents,
+            request.documents,
+            separator=separator,
+            max_tokens=min(model.files.max_tokens, model.spec.max_tokens or model.files.max_tokens),
+        )
+        return await self._inline_or_beside(sum(len(text) for one in request.documents for text in one), encode)
 
     async def _inline_or_beside(self, characters: int, work: Callable[[], T]) -> T:
         if characters <= _INLINE_CHARACTERS:
@@ -247,15 +272,24 @@ def _of_kind(model: LoadedModel | Bm25, kind: Kind) -> LoadedModel:
     return model
 
 
-def _counts(sequences: Sequence[IntArray]) -> IntArray:
-    return np.array([len(ids) for ids in sequences], dtype=np.int32)
+def _encoded(pooled: FloatArray, model: LoadedModel, request: EmbedRequest | EmbedDocumentsRequest) -> encoding.Vectors:
+    return encoding.encode(
+        pooled,
+        dimension=request.dimension or model.spec.default_dimension,
+        encoding=request.encoding,
+        normalise=model.files.normalise,
+        int8=model.spec.int8,
+    )
 
 
-def _check_total(tokens: IntArray, request: EmbedRequest) -> None:
-    """Of all inputs together: [inputs]. Raises InvalidRequest."""
-    highest = request.max_total_tokens
+def _counts(sequences: Sequence[TokenSequence] | Sequence[IntArray]) -> IntArray:
+    return np.array([len(sequence) for sequence in sequences], dtype=np.int32)
+
+
+def _check_total(tokens: IntArray, highest: int | None, param: str) -> None:
+    """Of all texts together: [texts]. Raises InvalidRequest."""
     if highest is not None and tokens.sum() > highest:
-        raise InvalidRequest(f"must hold at most {highest} tokens together, and holds {tokens.sum()}", ("inputs",))
+        raise InvalidRequest(f"must hold at most {highest} tokens together, and holds {tokens.sum()}", (param,))
 
 
 def _sparse(weights: FloatArray, tokenizer: Tokenizer | None) -> SparseEmbedding:
@@ -270,5 +304,4 @@ def _warm(compiled: CompiledModel, scheduler: Scheduler[Job], max_tokens: int) -
     full = min(scheduler.grid.length(32), max_tokens)
     shapes = [(1, min(length, max_tokens)) for length in (8, 12, 16, 24, 32)]
     for rows, length in (*shapes, (max(1, scheduler.budget // full), full)):
-        ids = np.zeros((rows, length), dtype=np.int32)
-        compiled.start(ids, np.ones_like(ids), np.zeros_like(ids))()
+        compiled.start(TokenBatch.of(np.zeros((rows, length), dtype=np.int32)))()

@@ -26,12 +26,12 @@ class Splade:
 
 
 def pool(ops: Ops[T], pooling: Pooling, hidden: T, tokens: TokenTensors[T]) -> T:
-    """Hidden states [batch, tokens, dim] -> [batch, dim]. Special tokens count, as in sentence-transformers."""
+    """Hidden states [batch, tokens, dim] -> [spans, dim]. Special tokens count, as in sentence-transformers."""
     if pooling == "cls":
-        return ops.first_token(hidden)
+        return ops.first_token(hidden, tokens)
     if pooling == "last":
-        return ops.last_token(hidden, tokens.mask)
-    return ops.mean_tokens(hidden, tokens.mask)
+        return ops.last_token(hidden, tokens)
+    return ops.mean_tokens(hidden, tokens)
 
 
 def splade(ops: Ops[T], head: Splade, logits: T, tokens: TokenTensors[T]) -> T:

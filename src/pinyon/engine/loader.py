@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from pinyon.catalog import ModelSpec, Parameter, Source
 from pinyon.engine.heads import Pooling, Splade
 from pinyon.engine.models import ARCHITECTURES, Architecture, ModelConfig
-from pinyon.engine.sentence_files import Modules, read_json, read_max_tokens, read_modules, read_prompts
+from pinyon.engine.sentence_files import Modules, read_json, read_max_tokens, read_modules, read_prompts, read_separator
 from pinyon.engine.weights import ModelError, SafetensorsWeights
 
 __all__ = ["ModelError", "ModelFiles", "SafetensorsWeights", "check_digests", "describe", "for_spec", "read_folder"]
@@ -44,6 +44,7 @@ class ModelFiles:
     int8: Literal["unit", "tanh"]
     prompts: Mapping[str, str]  # name -> prefix
     default_prompt: str  # the prefix of a text for which no prompt is asked
+    separator: str | None  # the token that stands between the chunks of a document
 
     @property
     def tokenizer_path(self) -> Path:
@@ -96,6 +97,7 @@ def read_folder(folder: Path) -> ModelFiles:
         int8="tanh" if modules.tanh else architecture.int8,
         prompts=prompts,
         default_prompt=default_prompt,
+        separator=read_separator(folder),
     )
 
 

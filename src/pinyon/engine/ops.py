@@ -24,6 +24,8 @@ class TokenTensors(Generic[T]):
     ids: T  # [batch, tokens] integer; padding holds any valid id
     mask: T  # [batch, tokens] integer, 1 for a token and 0 for padding
     types: T  # [batch, tokens] integer, the segment of each token: 0, or 1 in the second text of a pair
+    spans: T  # [spans, 2] integer, what is pooled: each a range of the tokens of all sequences, one behind another
+    members: T  # [batch * tokens, 2] integer: a token of a span, and which; the rest is filled up with [0, spans]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +122,8 @@ class Ops(Protocol[T]):
         """
         ...
 
-    def mean_tokens(self, x: T, mask: T) -> T:
-        """The mean over tokens where the mask is 1: [batch, tokens, dim] -> [batch, dim]."""
+    def mean_tokens(self, x: T, tokens: TokenTensors[T]) -> T:
+        """The mean over the tokens of each span: [batch, tokens, dim] -> [spans, dim]."""
         ...
 
     def max_tokens(self, x: T, mask: T) -> T:
@@ -132,10 +134,10 @@ class Ops(Protocol[T]):
         """The sum over tokens where the mask is 1: [batch, tokens, dim] -> [batch, dim]."""
         ...
 
-    def first_token(self, x: T) -> T:
-        """[batch, tokens, dim] -> [batch, dim]."""
+    def first_token(self, x: T, tokens: TokenTensors[T]) -> T:
+        """The first token of each span: [batch, tokens, dim] -> [spans, dim]."""
         ...
 
-    def last_token(self, x: T, mask: T) -> T:
-        """The last token where the mask is 1: [batch, tokens, dim] -> [batch, dim]."""
+    def last_token(self, x: T, tokens: TokenTensors[T]) -> T:
+        """The last token of each span: [batch, tokens, dim] -> [spans, dim]."""
         ...

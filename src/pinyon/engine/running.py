@@ -12,17 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
 
 from pinyon.catalog import ModelSpec
 from pinyon.engine import loader, residents
-from pinyon.engine.backends import CompiledModel
+from pinyon.engine.backends import CompiledModel, TokenBatch
 from pinyon.engine.scheduler import Batch, QueueFull, Scheduler
-from pinyon.engine.tokenizer import Tokenizer
+from pinyon.engine.tokenizer import Tokenizer, TokenSequence
 from pinyon.errors import Overloaded, Unavailable
-from pinyon.types import FloatArray, IntArray
+from pinyon.types import FloatArray
 
 logger = logging.getLogger("pinyon.engine")
 
@@ -36,14 +37,15 @@ class Observer(residents.Observer, Protocol):
 
 
 class Job:
-    """A request inside the engine: its token ids and their segments, and what the model made of them, row by row."""
+    """A request inside the engine: its sequences, and what the model made of their spans, one after another."""
 
-    __slots__ = ("future", "loop", "remaining", "results", "sequences", "types")
+    __slots__ = ("firsts", "future", "loop", "remaining", "results", "sequences")
 
-    def __init__(self, sequences: Sequence[IntArray], types: Sequence[IntArray] | None, width: int) -> None:
+    def __init__(self, sequences: Sequence[TokenSequence], width: int) -> None:
         self.sequences = sequences
-        self.types = types  # None: all tokens are of segment 0
-        self.results: FloatArray = np.empty((len(sequences), width), dtype=np.float32)
+        counts = [len(sequence.spans) for sequence in sequences]
+        self.firsts = list(accumulate(counts, initial=0))  # of each sequence, where its spans' results begin
+        self.results: FloatArray = np.empty((self.firsts[-1], width), dtype=np.float32)
         self.remaining = len(sequences)
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[FloatArray] = self.loop.create_future()
@@ -83,17 +85,17 @@ class LoadedModel:
         self._thread = threading.Thread(target=self._run, name=f"pinyon-{spec.name}", daemon=True)
         self._thread.start()
 
-    async def run(self, sequences: Sequence[IntArray], types: Sequence[IntArray] | None = None) -> FloatArray:
-        """What the model makes of token sequences, [sequences, width]: a vector, weights of terms, or a logit.
+    async def run(self, sequences: Sequence[TokenSequence]) -> FloatArray:
+        """What the model makes of the spans of sequences, [spans, width]: a vector, weights of terms, or a logit.
 
-        `types` are the segments of their tokens. Raises Overloaded, Unavailable.
+        Raises Overloaded, Unavailable.
         """
-        job = Job(sequences, types, self._compiled.width)
+        job = Job(sequences, self._compiled.width)
         with self._changed:
             if self._closing:
                 raise Unavailable("The server is shutting down")
             try:
-                self.scheduler.add(job, [len(ids) for ids in sequences], time.monotonic())
+                self.scheduler.add(job, [len(sequence) for sequence in sequences], time.monotonic())
             except QueueFull:
                 waiting = self.scheduler.queued_tokens / self._rate if self._rate else 1.0
                 raise Overloaded("Too much work is waiting for this model", retry_after=waiting / 2) from None
@@ -137,12 +139,15 @@ class LoadedModel:
         ids = np.zeros((rows, length), dtype=np.int32)
         mask = np.zeros((rows, length), dtype=np.int32)
         types = np.zeros((rows, length), dtype=np.int32)
+        spans = []
         for row, item in enumerate(batch.items):
-            ids[row, : item.tokens] = item.job.sequences[item.row]
+            sequence = item.job.sequences[item.row]
+            ids[row, : item.tokens] = sequence.ids
             mask[row, : item.tokens] = 1
-            if item.job.types is not None:
-                types[row, : item.tokens] = item.job.types[item.row]
-        return _Run(batch, self._compiled, ids, mask, types)
+            if sequence.types is not None:
+                types[row, : item.tokens] = sequence.types
+            spans.append(sequence.spans + np.int32(row * length))
+        return _Run(batch, self._compiled, TokenBatch(ids, mask, types, np.concatenate(spans)))
 
     def _deliver(self, run: _Run) -> None:
         batch = run.batch
@@ -153,9 +158,12 @@ class LoadedModel:
                     self.scheduler.cancel(job)
                 job.finish(Unavailable("The model could not be run"))
             return
-        for item, result in zip(batch.items, run.results, strict=True):
+        done = 0
+        for item in batch.items:
             job = item.job
-            job.results[item.row] = result
+            first, end = job.firsts[item.row], job.firsts[item.row + 1]
+            job.results[first:end] = run.results[done : done + end - first]
+            done += end - first
             job.remaining -= 1
             if not job.remaining:
                 job.finish()
@@ -169,17 +177,15 @@ class LoadedModel:
 class _Run:
     """A batch in the model, and what came of it."""
 
-    def __init__(
-        self, batch: Batch[Job], compiled: CompiledModel, ids: IntArray, mask: IntArray, types: IntArray
-    ) -> None:
+    def __init__(self, batch: Batch[Job], compiled: CompiledModel, tokens: TokenBatch) -> None:
         self.batch = batch
-        self.results: FloatArray | None = None  # [rows, width]; None if it failed
+        self.results: FloatArray | None = None  # [spans, width]; None if it failed
         self.failure = ""
         self.seconds = 0.0
         self._started = time.perf_counter()
         self._wait: Callable[[], FloatArray] | None = None
         try:
-            self._wait = compiled.start(ids, mask, types)
+            self._wait = compiled.start(tokens)
         except Exception as error:
             self.failure = type(error).__name__
 

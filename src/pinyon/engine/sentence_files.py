@@ -130,3 +130,11 @@ def read_max_tokens(folder: Path, positions: int) -> int:
         if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < 1e9:
             limits.append(int(stated))
     return min(limits)
+
+
+def read_separator(folder: Path) -> str | None:
+    """The tokenizer's `sep_token`, which is a text or an object with its content."""
+    token = read_optional(folder / "tokenizer_config.json", "a tokenizer's settings").get("sep_token")
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None

@@ -24,11 +24,19 @@ _PART_CHARACTERS = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Two texts as one sequence: token ids, and the segment of each token, 0 or 1, both [tokens]."""
+class TokenSequence:
+    """What runs through a model at once, and what of it is pooled: all of a plain text, each chunk of a document."""
 
-    ids: IntArray
-    types: IntArray
+    ids: IntArray  # [tokens]
+    spans: IntArray  # [spans, 2], start and end, in order
+    types: IntArray | None = None  # [tokens], the segments of a pair's tokens, 0 or 1; None: all 0
+
+    @classmethod
+    def whole(cls, ids: IntArray, types: IntArray | None = None) -> TokenSequence:
+        return cls(ids, np.array([[0, len(ids)]], dtype=np.int32), types)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,11 @@ class _PairTemplate:
     after: list[int]
     types: list[int]  # of: before, first text, between, second text, after
 
-    def fill(self, first: list[int], second: list[int]) -> Pair:
+    def fill(self, first: list[int], second: list[int]) -> TokenSequence:
         ids = [*self.before, *first, *self.between, *second, *self.after]
         parts = (self.before, first, self.between, second, self.after)
         types = np.repeat(np.array(self.types, dtype=np.int32), [len(part) for part in parts])
-        return Pair(np.array(ids, dtype=np.int32), types)
+        return TokenSequence.whole(np.array(ids, dtype=np.int32), types)
 
     def __len__(self) -> int:
         return len(self.before) + len(self.between) + len(self.after)
@@ -95,7 +103,9 @@ class Tokenizer:
             [types[0], types[start], types[middle - 1 if middle == resume else middle], types[resume], types[-1]],
         )  # fmt: skip
 
-    def encode_pairs(self, first: str, seconds: Sequence[str], *, max_tokens: int, truncate: Truncate) -> list[Pair]:
+    def encode_pairs(
+        self, first: str, seconds: Sequence[str], *, max_tokens: int, truncate: Truncate
+    ) -> list[TokenSequence]:
         """Each of `seconds` behind `first`, at most `max_tokens` together, special tokens included.
 
         Of a pair that is too long, tokens of the longer text are dropped, then of both in turn, as is usual for
@@ -103,7 +113,7 @@ class Tokenizer:
         """
         room = max_tokens - len(self._pair)
         leading = self._texts([first], max_tokens, truncate)[0]
-        pairs: list[Pair] = []
+        pairs: list[TokenSequence] = []
         for part in _parts(seconds):
             texts = [text for text in part if isinstance(text, str)]
             for following in self._texts(texts, max_tokens, truncate):
@@ -119,6 +129,39 @@ class Tokenizer:
                 )
                 pairs.append(self._pair.fill(one, two))
         return pairs
+
+    def encode_documents(
+        self, documents: Sequence[Sequence[str]], *, separator: int, max_tokens: int
+    ) -> list[TokenSequence]:
+        """The chunks of each document, the separator between them, with a span for each chunk.
+
+        What stands around every text belongs to the chunk beside it, so that a document of one chunk is a plain text.
+        Raises InputTooLong at ("documents", position), InvalidRequest at ("documents", position, chunk).
+        """
+        sequences = []
+        for position, chunks in enumerate(documents):
+            ids: list[int] = list(self.prefix)
+            spans: list[tuple[int, int]] = []
+            start = 0
+            for number, chunk in enumerate(self._texts(chunks, max_tokens, Truncate.END)):
+                if not chunk:
+                    raise InvalidRequest("holds no token of the model", ("documents", position, number))
+                if spans:
+                    ids.append(separator)
+                    start = len(ids)
+                ids += chunk
+                spans.append((start, len(ids)))
+            ids += self.suffix
+            spans[-1] = (spans[-1][0], len(ids))
+            if len(ids) > max_tokens:
+                raise InputTooLong(len(ids), max_tokens, ("documents", position))
+            sequences.append(TokenSequence(np.array(ids, dtype=np.int32), np.array(spans, dtype=np.int32)))
+        return sequences
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token of the vocabulary."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
 
     def _texts(self, texts: Sequence[str], max_tokens: int, truncate: Truncate) -> list[list[int]]:
         """Token ids without special tokens, as far as they can be of use."""
@@ -138,6 +181,8 @@ class Tokenizer:
             for given in part:
                 position = len(sequences)
                 ids = next(encoded).ids if isinstance(given, str) else self._checked_ids(given, position)
+                if not ids:
+                    raise InvalidRequest("holds no token of the model", ("inputs", position))
                 if len(ids) > max_tokens:
                     if truncate is Truncate.NONE:
                         raise InputTooLong(len(ids), max_tokens, ("inputs", position))

@@ -1,4 +1,4 @@
-"""embed, embed_sparse, rerank, list_models, get_model: the verbs that need a model.
+"""embed, embed_documents, embed_sparse, rerank, list_models, get_model: the verbs that need a model.
 
 Checks what every vendor's request has in common (something to embed, whole texts, a dimension that the model has) and
 hands the rest to the engine.
@@ -16,6 +16,8 @@ from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.errors import InputTooLong, InvalidRequest
 from pinyon.services import stand_ins
 from pinyon.types import (
+    EmbedDocumentsRequest,
+    EmbedDocumentsResult,
     EmbedRequest,
     EmbedResult,
     Input,
@@ -31,6 +33,10 @@ class EmbeddingEngine(Protocol):
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult:
         """Vectors of `request.inputs` in their order. Raises InputTooLong, InvalidRequest, Overloaded, Unavailable."""
+        ...
+
+    async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
+        """Vectors of the chunks of documents. Raises as `embed` does, at ("documents", ...) and ("model",)."""
         ...
 
     async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
@@ -52,10 +58,7 @@ class InferenceService:
 
     async def embed(self, request: EmbedRequest) -> EmbedResult:
         """Texts to dense vectors. Raises NotFound, InvalidRequest, InputTooLong, Overloaded, Unavailable."""
-        spec = self._embedder(request.model)
-        if spec.vector_type == "sparse":
-            reason = f"must be a model of dense vectors; {request.model!r} gives sparse vectors"
-            raise InvalidRequest(reason, ("model",))
+        spec = self._dense(request.model)
         check_inputs(request.inputs)
         if request.dimension is not None:
             spec.check_dimension(request.dimension, ("dimension",))
@@ -68,6 +71,32 @@ class InferenceService:
             result = await self.engine.embed(local, stand_ins.dense_request(request, spec, local))
             vectors = stand_ins.dense_vectors(result, request, spec)
         return EmbedResult(request.model, vectors, result.tokens, self._cost(spec, result.tokens))
+
+    async def embed_documents(self, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
+        """Documents to vectors of their chunks. Raises as `embed` does."""
+        spec = self._dense(request.model)
+        check_documents(request.documents)
+        if request.dimension is not None:
+            spec.check_dimension(request.dimension, ("dimension",))
+        self.catalogue.folder(spec)
+        local = self.catalogue.stand_in(spec)
+        if local is None:
+            result = await self.engine.embed_documents(spec, request)
+        else:
+            result = await self._stand_in_documents(request, spec, local)
+        return EmbedDocumentsResult(request.model, result.vectors, result.tokens, self._cost(spec, result.tokens))
+
+    async def _stand_in_documents(
+        self, request: EmbedDocumentsRequest, spec: ModelSpec, local: ModelSpec
+    ) -> EmbedDocumentsResult:
+        """Each chunk as a text of its own: a stand-in reads too little for a document."""
+        asked = stand_ins.chunks_request(request)
+        try:
+            found = await self.engine.embed(local, stand_ins.dense_request(asked, spec, local))
+        except InvalidRequest as error:
+            error.param = stand_ins.chunk_param(error.param, request)
+            raise
+        return stand_ins.chunk_vectors(found, request, stand_ins.dense_vectors(found, asked, spec))
 
     async def embed_sparse(self, request: EmbedRequest) -> SparseEmbedResult:
         """Texts to sparse vectors. Raises as `embed` does."""
@@ -144,6 +173,12 @@ class InferenceService:
         """Raises NotFound."""
         return self.catalogue.get(name)
 
+    def _dense(self, name: str) -> ModelSpec:
+        spec = self._embedder(name)
+        if spec.vector_type == "sparse":
+            raise InvalidRequest(f"must be a model of dense vectors; {name!r} gives sparse vectors", ("model",))
+        return spec
+
     def stand_in(self, name: str) -> str | None:
         """The local model that is run in the place of the model of this name or alias, if there is one."""
         spec = self.catalogue.specs.get(self.catalogue.aliases.get(name, name))
@@ -168,6 +203,17 @@ def check_inputs(inputs: Sequence[Input]) -> None:
             check_text(text, ("inputs", position))
         elif len(text) == 0:
             raise InvalidRequest("must not be empty", ("inputs", position))
+
+
+def check_documents(documents: Sequence[Sequence[str]]) -> None:
+    """Raises InvalidRequest for no document, one without chunks, and a chunk that no tokenizer should see."""
+    if not documents:
+        raise InvalidRequest("must hold at least one document", ("documents",))
+    for position, chunks in enumerate(documents):
+        if not chunks:
+            raise InvalidRequest("must hold at least one chunk", ("documents", position))
+        for number, chunk in enumerate(chunks):
+            check_text(chunk, ("documents", position, number))
 
 
 def check_text(text: str, param: tuple[str | int, ...]) -> None:

@@ -7,13 +7,23 @@ Pure: requests for the local model, and its vectors in the vendor's dimension.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 
 from pinyon.catalog import ModelSpec
 from pinyon.engine import encoding
-from pinyon.errors import InvalidRequest
-from pinyon.types import EmbedRequest, EmbedResult, Encoding, FloatArray, RerankRequest, Truncate
+from pinyon.errors import InvalidRequest, Param
+from pinyon.types import (
+    EmbedDocumentsRequest,
+    EmbedDocumentsResult,
+    EmbedRequest,
+    EmbedResult,
+    Encoding,
+    FloatArray,
+    RerankRequest,
+    Truncate,
+)
 
 # Of a text, for a model whose vendor says no limit.
 _MOST_TOKENS = 32_768
@@ -52,6 +62,41 @@ def with_dimension(vectors: FloatArray, dimension: int) -> FloatArray:
     padded = np.zeros((len(vectors), dimension), np.float32)
     padded[:, : kept.shape[1]] = kept
     return encoding.unit(padded)
+
+
+def chunks_request(request: EmbedDocumentsRequest) -> EmbedRequest:
+    """The chunks of all documents as texts. A stand-in sees no chunk's neighbours."""
+    return EmbedRequest(
+        request.model,
+        [chunk for chunks in request.documents for chunk in chunks],
+        truncate=Truncate.NONE,
+        dimension=request.dimension,
+        encoding=request.encoding,
+        max_total_tokens=request.max_total_tokens,
+    )
+
+
+def chunk_param(param: Param, request: EmbedDocumentsRequest) -> Param:
+    """A path of `chunks_request` as one of the documents'."""
+    match param:
+        case ("inputs", int(place)):
+            for position, chunks in enumerate(request.documents):
+                if place < len(chunks):
+                    return ("documents", position, place)
+                place -= len(chunks)
+        case ("inputs",):
+            return ("documents",)
+    return param
+
+
+def chunk_vectors(
+    found: EmbedResult, request: EmbedDocumentsRequest, vectors: encoding.Vectors
+) -> EmbedDocumentsResult:
+    """Vectors of all chunks, [chunks, any], and their counts of tokens, document by document."""
+    ends = list(accumulate(map(len, request.documents)))
+    parts = [vectors[end - len(one) : end] for end, one in zip(ends, request.documents, strict=True)]
+    tokens = [found.tokens[end - len(one) : end].sum() for end, one in zip(ends, request.documents, strict=True)]
+    return EmbedDocumentsResult(found.model, parts, np.array(tokens, dtype=np.int32))
 
 
 def sparse_request(request: EmbedRequest, spec: ModelSpec, local: ModelSpec) -> EmbedRequest:

@@ -132,6 +132,8 @@ def test_models(http: httpx.Client, server: FakeServer, version: str) -> None:
         "multilingual-e5-large",
         "pplx-embed-v1-0.6b",
         "pplx-embed-v1-4b",
+        "pplx-embed-context-v1-0.6b",
+        "pplx-embed-context-v1-4b",
         "nugen-flash-embed",
         "text-embedding-3-small",
         "text-embedding-3-large",

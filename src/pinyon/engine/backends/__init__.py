@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from pinyon.engine.ops import Ops, TokenTensors
@@ -35,16 +36,51 @@ class Weights(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Sequences to run together, and what of them is pooled. A plain text is one span: all of its tokens.
+
+    Where a model gives something of a sequence as a whole, a score or weights of terms, there is one span for each.
+    """
+
+    ids: IntArray  # [batch, tokens]
+    mask: IntArray  # [batch, tokens]
+    types: IntArray  # [batch, tokens]
+    spans: IntArray  # [spans, 2]: start and end in the tokens of all sequences, one behind another
+
+    @classmethod
+    def of(cls, ids: IntArray, mask: IntArray | None = None) -> TokenBatch:
+        """Sequences of one span each; without a mask, they are all of the same length."""
+        mask = np.ones_like(ids) if mask is None else mask
+        starts = np.arange(len(ids), dtype=np.int32) * np.int32(ids.shape[1])
+        spans = np.stack([starts, starts + mask.sum(axis=1, dtype=np.int32)], axis=1)
+        return cls(ids, mask, np.zeros_like(ids), spans)
+
+    def members(self) -> IntArray:
+        """Tokens of spans and the number of their span, [batch * tokens, 2], filled up with token 0 of one span more.
+
+        Always of one size for one shape of a batch, so that a backend sees few shapes.
+        """
+        lengths = self.spans[:, 1] - self.spans[:, 0]
+        count = int(lengths.sum())
+        members = np.zeros((self.ids.size, 2), dtype=np.int32)
+        members[:, 1] = len(self.spans)
+        members[:count, 1] = np.repeat(np.arange(len(self.spans), dtype=np.int32), lengths)
+        firsts = np.cumsum(lengths) - lengths
+        members[:count, 0] = np.arange(count) + np.repeat(self.spans[:, 0] - firsts, lengths)
+        return members
+
+
 class CompiledModel(Protocol):
     """A model that is ready to run. Used by one thread."""
 
     @property
     def width(self) -> int:
-        """How many numbers a sequence gives."""
+        """How many numbers a span gives."""
         ...
 
-    def start(self, ids: IntArray, mask: IntArray, types: IntArray) -> Callable[[], FloatArray]:
-        """Starts a run over [batch, tokens] arrays; the call it gives waits for [batch, width].
+    def start(self, batch: TokenBatch) -> Callable[[], FloatArray]:
+        """Starts a run; the call it gives waits for [spans, width].
 
         A second run may be started before the first was waited for, but not a third: runs take turns in two places, and
         what a run gave stays valid until the one after the next is started.

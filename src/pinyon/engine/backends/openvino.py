@@ -14,10 +14,10 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import opset15 as op
 
-from pinyon.engine.backends import Definition, GraphError, Hardware, Precision, Weights
+from pinyon.engine.backends import Definition, GraphError, Hardware, Precision, TokenBatch, Weights
 from pinyon.engine.backends.openvino_ops import OpenVinoOps
 from pinyon.engine.ops import TokenTensors
-from pinyon.types import FloatArray, IntArray
+from pinyon.types import FloatArray
 
 # OpenVINO keeps compiled kernels for each input shape. The scheduler's grid makes some 250 shapes of a model with 512
 # positions; this many kept took 100 MB for all-MiniLM-L6-v2, and one that is not kept costs 3 to 5 ms to make again.
@@ -38,11 +38,11 @@ class OpenVinoModel:
         self._requests = [compiled.create_infer_request() for _ in range(2)]
         self._turn = 0
 
-    def start(self, ids: IntArray, mask: IntArray, types: IntArray) -> Callable[[], FloatArray]:
+    def start(self, batch: TokenBatch) -> Callable[[], FloatArray]:
         request = self._requests[self._turn]
         self._turn = 1 - self._turn
-        request.start_async([ids, mask, types], share_inputs=True)
-        inputs = (ids, mask, types)
+        inputs = [batch.ids, batch.mask, batch.types, batch.spans, batch.members()]
+        request.start_async(inputs, share_inputs=True)
 
         def wait(_held: object = inputs) -> FloatArray:
             request.wait()  # without the GIL
@@ -58,11 +58,13 @@ def _core() -> Any:
 
 
 def compile_model(definition: Definition, weights: Weights, *, precision: Precision, threads: int) -> OpenVinoModel:
-    tensors = TokenTensors(*(op.parameter([-1, -1], np.int32, name=name) for name in ("ids", "mask", "types")))
+    shapes = {"ids": [-1, -1], "mask": [-1, -1], "types": [-1, -1], "spans": [-1, 2], "members": [-1, 2]}
+    inputs = {name: op.parameter(shape, np.int32, name=name) for name, shape in shapes.items()}
+    tensors: TokenTensors[Any] = TokenTensors(**inputs)
     ops = OpenVinoOps(weights, precision)
     try:
         vectors = definition(ops, tensors)
-        graph = ov.Model([op.convert(vectors, "f32")], [tensors.ids, tensors.mask, tensors.types], "model")
+        graph = ov.Model([op.convert(vectors, "f32")], list(inputs.values()), "model")
         compiled = _core().compile_model(
             graph,
             "CPU",

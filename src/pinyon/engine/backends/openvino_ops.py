@@ -17,7 +17,7 @@ import openvino as ov
 from openvino import opset15 as op
 
 from pinyon.engine.backends import GraphError, Precision, Weight, Weights
-from pinyon.engine.ops import Activation, Rotation
+from pinyon.engine.ops import Activation, Rotation, TokenTensors
 
 Node = Any  # openvino's nodes have no useful type
 
@@ -152,9 +152,17 @@ class OpenVinoOps:
             seen = op.select(seen, bias, self._number(-1e9))
         return op.scaled_dot_product_attention(query, key, value, seen)
 
-    def mean_tokens(self, x: Node, mask: Node) -> Node:
-        count = op.reduce_sum(_column(mask), _integers(1))
-        return op.divide(self.sum_tokens(x, mask), count)
+    def mean_tokens(self, x: Node, tokens: TokenTensors[Node]) -> Node:
+        flat = op.convert(_flat(x), "f32")
+        token, span = op.split(tokens.members, _integers(1), 2).outputs()
+        count = op.gather(op.shape_of(tokens.spans, output_type="i32"), _integers(0), _integers(0))
+        # One span more, which takes what fills the members up.
+        sums = op.embedding_segments_sum(
+            flat, op.squeeze(token, _integers(1)), op.squeeze(span, _integers(1)), op.add(count, _integers(1))
+        )
+        sums = op.slice(sums, _integers([0]), op.unsqueeze(count, _integers(0)), _integers([1]), _integers([0]))
+        starts, ends = op.split(tokens.spans, _integers(1), 2).outputs()
+        return op.divide(sums, op.convert(op.subtract(ends, starts), "f32"))
 
     def max_tokens(self, x: Node, mask: Node) -> Node:
         return op.reduce_max(op.multiply(op.relu(x), self._narrow(_column(mask))), _integers(1))
@@ -162,13 +170,12 @@ class OpenVinoOps:
     def sum_tokens(self, x: Node, mask: Node) -> Node:
         return op.reduce_sum(op.multiply(op.convert(x, "f32"), _column(mask)), _integers(1))
 
-    def first_token(self, x: Node) -> Node:
-        return op.gather(x, _integers(0), _integers(1))
+    def first_token(self, x: Node, tokens: TokenTensors[Node]) -> Node:
+        return op.gather(_flat(x), op.gather(tokens.spans, _integers(0), _integers(1)), _integers(0))
 
-    def last_token(self, x: Node, mask: Node) -> Node:
-        last = op.subtract(op.reduce_sum(mask, _integers(1)), _integers(1))  # [batch]
-        rows = op.gather(x, op.unsqueeze(last, _integers(1)), _integers(1), batch_dims=1)  # [batch, 1, dim]
-        return op.squeeze(rows, _integers(1))
+    def last_token(self, x: Node, tokens: TokenTensors[Node]) -> Node:
+        last = op.subtract(op.gather(tokens.spans, _integers(1), _integers(1)), _integers(1))
+        return op.gather(_flat(x), last, _integers(0))
 
     def _narrow(self, x: Node) -> Node:
         return x if x.get_element_type() == _TYPES[self._precision] else op.convert(x, _TYPES[self._precision])
@@ -232,6 +239,11 @@ def _size(x: Node, axis: int) -> int:
 def _length(ids: Node) -> Node:
     """The padded length of [batch, tokens], as a number."""
     return op.gather(op.shape_of(ids, output_type="i32"), _integers(1), _integers(0))
+
+
+def _flat(x: Node) -> Node:
+    """[batch, tokens, dim] -> [batch * tokens, dim]."""
+    return op.reshape(x, _integers([-1, _size(x, -1)]), False)
 
 
 def _column(mask: Node) -> Node:

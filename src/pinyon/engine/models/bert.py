@@ -86,13 +86,13 @@ def _block(ops: Ops[T], config: BertConfig, x: T, mask: T, name: str) -> T:
 
 def classify(ops: Ops[T], config: BertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
     """BertForSequenceClassification's logit: [batch, 1]."""
-    pooled = ops.activation(ops.linear(ops.first_token(hidden), "pooler.dense", config.hidden_size), "tanh")
+    pooled = ops.activation(ops.linear(ops.first_token(hidden, tokens), "pooler.dense", config.hidden_size), "tanh")
     return ops.linear(pooled, "classifier", 1)
 
 
 def classify_roberta(ops: Ops[T], config: BertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
     """(XLM)RobertaForSequenceClassification's logit: [batch, 1]."""
-    inner = ops.activation(ops.linear(ops.first_token(hidden), "classifier.dense", config.hidden_size), "tanh")
+    inner = ops.activation(ops.linear(ops.first_token(hidden, tokens), "classifier.dense", config.hidden_size), "tanh")
     return ops.linear(inner, "classifier.out_proj", 1)
 
 

@@ -65,7 +65,7 @@ def hidden_states(ops: Ops[T], config: DistilBertConfig, tokens: TokenTensors[T]
 
 def classify(ops: Ops[T], config: DistilBertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
     """DistilBertForSequenceClassification's logit: [batch, 1]."""
-    inner = ops.activation(ops.linear(ops.first_token(hidden), "pre_classifier", config.hidden_size), "relu")
+    inner = ops.activation(ops.linear(ops.first_token(hidden, tokens), "pre_classifier", config.hidden_size), "relu")
     return ops.linear(inner, "classifier", 1)
 
 

@@ -119,7 +119,7 @@ def _table(ops: Ops[T], config: ModernBertConfig) -> T:
 def classify(ops: Ops[T], config: ModernBertConfig, hidden: T, tokens: TokenTensors[T]) -> T:
     """ModernBertForSequenceClassification's logit: [batch, 1]."""
     mean = config.classifier_pooling == "mean"
-    pooled = ops.mean_tokens(hidden, tokens.mask) if mean else ops.first_token(hidden)
+    pooled = ops.mean_tokens(hidden, tokens) if mean else ops.first_token(hidden, tokens)
     return ops.linear(_head(ops, config, pooled), "classifier", 1)
 
 
