@@ -74,6 +74,7 @@ def embed_body(model: str, text: str = "a", **parameters: object) -> dict[str, o
         ("/v1/embeddings", {"model": "text-embedding-3-small", "input": "a"}, LOCAL),
         ("/v1/embeddings", {"model": "pplx-embed-v1-4b", "input": "a"}, LOCAL),
         ("/perplexity/v1/embeddings", {"model": "pplx-embed-v1-0.6b", "input": "a"}, LOCAL),
+        ("/v1/contextualizedembeddings", {"model": "pplx-embed-context-v1-4b", "input": [["a", "b"], ["c"]]}, LOCAL),
         ("/api/v3/inference/embeddings", {"model": "nugen-flash-embed", "input": "a"}, LOCAL),
         # What is here stands in for nobody.
         ("/embed", embed_body(LOCAL), None),
