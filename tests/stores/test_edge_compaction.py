@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,7 @@ def test_a_load_is_compacted_at_its_end(tmp_path: Path, monkeypatch: pytest.Monk
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE, compact_after=10)
-        index._writer.pace.rate = 1.0
+        index._writer.pace.last, index._writer.pace._rate = time.monotonic(), 1.0
         old = shards(tmp_path)
         rows = random_vectors(30, 8)
         await index.upsert("", [Record(f"{n:03}", rows[n]) for n in range(29)])

@@ -27,12 +27,13 @@ from pathlib import Path
 from pinyon.stores.base import Layout
 from pinyon.stores.edge import child, names
 from pinyon.stores.edge.child import Child, Kind
+from pinyon.stores.edge.int8 import SAMPLE, keep_neighbours
 from pinyon.stores.edge.journal import replay, sync_folder, write_all
-from pinyon.stores.edge.shard import Shard
+from pinyon.stores.edge.shard import GRAPH_FROM, Shard
 
 _BLOCK = 1 << 20
-# Written once and never changed, so that a second name is as good as a copy: a graph, and the vectors under it.
-_IMMUTABLE = {"matrix.dat", "links_compressed.bin"}
+# Written once and never changed, so that a second name is as good as a copy: a graph, and what is under it.
+_IMMUTABLE = {"matrix.dat", "quantized.data", "links_compressed.bin"}
 
 
 def start(old: Path, new: Path, layout: Layout) -> Child:
@@ -54,11 +55,14 @@ def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
     after, upto = map(int, child.line(stream).split())
     copy_shard(old, new)
     child.say(stream, child.COPIED)
-    os.nice(10)  # only now: writes were waiting
-    threads = max(1, (os.cpu_count() or 1) // 2)
-    shard = Shard.load(new, layout, indexing_threads=threads)
+    os.nice(19)  # only now: writes were waiting
+    shard = Shard.load(new, layout)
     for batch in replay(old.parent, after, upto):
         shard.apply(batch)
+    int8 = _suit_int8(shard, layout)
+    shard.flush()
+    shard.close()
+    shard = Shard.load(new, layout, indexing_threads=max(1, (os.cpu_count() or 1) // 2), int8=int8)
     shard.optimize()
     shard.flush()
     known: dict[str, list[str]] = {}
@@ -68,6 +72,13 @@ def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
     sync_tree(new)
     names.save(old.parent, upto, known)
     child.say(stream, child.DONE)
+
+
+def _suit_int8(shard: Shard, layout: Layout) -> bool:
+    """Whether a graph is built over vectors that int8.py takes. Without a graph there is little to gain."""
+    if layout.dimension is None or shard.count(None, exact=False) * layout.dimension * 4 < GRAPH_FROM:
+        return False
+    return keep_neighbours(shard.sample(SAMPLE), layout.metric)
 
 
 def size_on_disk(folder: Path) -> int:

@@ -50,14 +50,17 @@ class Compactor:
 
     def _compact_if_due(self, least: int | None = None) -> None:
         """`least`: points outside the graph for which it is worth it; None: while writes go on."""
-        contents, pace = self._writer.contents, self._writer.pace
+        contents = self._writer.contents
         if least is None:
-            least = max(self._compact_after, contents.count // _PART_TO_COMPACT)
-            if pace.rate > _BULK_RATE:
-                least *= _BULK_FACTOR
+            least = self._many * (_BULK_FACTOR if self._writer.pace.rate > _BULK_RATE else 1)
         due = least << min(self.failures, _MOST_DOUBLINGS)
         if contents.unindexed >= due and self.running is None and not self._writer.closing:
             self.running = asyncio.ensure_future(self._compact())
+
+    @property
+    def _many(self) -> int:
+        """Points outside the graph that make queries slow."""
+        return max(self._compact_after, self._writer.contents.count // _PART_TO_COMPACT)
 
     def _compact_when_quiet(self, seconds: float) -> None:
         """Sees in so many seconds whether writes have ceased."""
@@ -68,7 +71,9 @@ class Compactor:
         if self._writer.closing:
             return
         now = time.monotonic()
-        wait = max(self._writer.pace.last + _QUIET_SECONDS - now, self._rested_at - now)
+        wait = self._writer.pace.last + _QUIET_SECONDS - now
+        if self._writer.contents.unindexed < self._many:
+            wait = max(wait, self._rested_at - now)
         if self.running is not None or wait > 0:
             self._compact_when_quiet(max(wait, _QUIET_SECONDS))
         else:

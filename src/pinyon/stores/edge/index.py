@@ -220,8 +220,7 @@ class EdgeIndex:
 
     def _condition(self, namespace: str, filter: Filter | None) -> Condition | None:
         """A condition on the namespace is left out where all records are in it: it costs the search as much as any."""
-        contents = self._contents
-        alone = not self._writer.applying and len(contents.ids(namespace)) == contents.count
+        alone = self._writer.has_alone(namespace)
         return within(None if alone else namespace, None if filter is None else to_condition(filter))
 
     async def _fetched(self, namespace: str, ids: Sequence[str]) -> list[Record]:

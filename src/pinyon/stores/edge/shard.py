@@ -16,6 +16,7 @@ import qdrant_edge as qdrant
 
 from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Metric, Record, SparseVector
+from pinyon.stores.edge.int8 import QUANTILE
 from pinyon.stores.edge.journal import Batch
 from pinyon.stores.points import (
     DENSE,
@@ -51,9 +52,11 @@ _MATCHES: dict[str, Any] = {
 _BREADTH = 128
 # With one that keeps half it was 0.985 at 128, 0.9905 at 256; ACORN there took 10 times as long.
 _FILTERED_BREADTH = 320
+_RESCORED = 48
 # Ranges over more fields than this work too, by an exact scan: each index costs memory and writing time.
 _NUMBER_INDEXES = 128
 _SCROLL = 1_000
+GRAPH_FROM = 10_000 << 10  # bytes of vectors, 6,600 at 384 dimensions: fewer are always searched one by one
 _THRESHOLD = 256
 # Payload indexes and ids are mapped, not read into memory: loading 100,000 points then holds the interpreter's lock for
 # 60 ms instead of 250, and takes 40 MB less. Vectors and graph stay as they are: mapped lazily they made a query 1.3
@@ -98,9 +101,10 @@ class Shard:
         return Shard(engine, layout)
 
     @staticmethod
-    def load(folder: Path, layout: Layout, *, indexing_threads: int = 1) -> Shard:
+    def load(folder: Path, layout: Layout, *, indexing_threads: int = 1, int8: bool = False) -> Shard:
+        """The last two are for `optimize`: `int8` says whether what it builds is searched by bytes; see int8.py."""
         with _translated():
-            return Shard(qdrant.EdgeShard.load(str(folder), _config(layout, indexing_threads)), layout)
+            return Shard(qdrant.EdgeShard.load(str(folder), _config(layout, indexing_threads, int8)), layout)
 
     def apply(self, batch: Batch) -> None:
         """Not atomic, not durable; doing it again does no harm."""
@@ -152,6 +156,15 @@ class Shard:
             if offset is None:
                 return
 
+    def sample(self, limit: int) -> FloatArray:
+        """Dense vectors as they are stored, of some of the records: the order of points is that of their hashes.
+        [at most limit, dimension]"""
+        with _translated():
+            points, _ = self._engine.scroll(qdrant.ScrollRequest(None, limit, None, False, True))
+        found: list[Any] = [point.vector for point in points]
+        rows = [vectors[DENSE] for vectors in found if vectors and DENSE in vectors]
+        return np.array(rows, np.float32).reshape(len(rows), -1)
+
     def ids(self, condition: Condition | None) -> list[str]:
         """Ids of the points that match, in no order. Within one namespace, or they would tell nothing."""
         return [id for page in self.id_pages(condition) for id in page]
@@ -194,6 +207,8 @@ class Shard:
         params = qdrant.SearchParams(
             max(_BREADTH if filter is None else _FILTERED_BREADTH, limit),
             exact or (condition is not None and self._scans(condition)),
+            # of what was found by bytes, so many are scored by floats; of no effect where there are none
+            quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=max(2.0, _RESCORED / limit)),
             acorn=None if filter is None else qdrant.AcornSearchParams(enable=True),
         )
         payload = [ID, METADATA] if with_metadata else [ID]
@@ -239,16 +254,17 @@ class Shard:
             self._engine.close()
 
 
-def _config(layout: Layout, indexing_threads: int = 1) -> qdrant.EdgeConfig:
+def _config(layout: Layout, indexing_threads: int = 1, int8: bool = False) -> qdrant.EdgeConfig:
     dense = {}
     if layout.dimension is not None:
-        dense[DENSE] = qdrant.EdgeVectorParams(layout.dimension, _DISTANCES[layout.metric])
+        bytes = qdrant.ScalarQuantizationConfig(qdrant.ScalarType.Int8, QUANTILE, True) if int8 else None
+        dense[DENSE] = qdrant.EdgeVectorParams(layout.dimension, _DISTANCES[layout.metric], quantization_config=bytes)
     sparse = {SPARSE: qdrant.EdgeSparseVectorParams()} if layout.metric is Metric.DOTPRODUCT else None
     return qdrant.EdgeConfig(
         vectors=dense,
         sparse_vectors=sparse,
-        # full_scan_threshold is in KB of vectors: 6,600 at 384 dimensions
-        hnsw_config=qdrant.HnswIndexConfig(16, 100, 10_000, max_indexing_threads=indexing_threads),
+        # its third is in KB
+        hnsw_config=qdrant.HnswIndexConfig(16, 100, GRAPH_FROM // 1024, max_indexing_threads=indexing_threads),
         # one segment: each has a graph of its own, and a query goes through all. Merging reuses the largest graph.
         # The threshold is in KB: a compaction leaves nothing outside the graph.
         optimizers=qdrant.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=_THRESHOLD),

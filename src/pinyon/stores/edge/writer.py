@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,25 +19,37 @@ from pinyon.errors import Unavailable
 from pinyon.stores.edge.contents import Contents
 from pinyon.stores.edge.journal import Batch
 from pinyon.stores.edge.link import Link
+from pinyon.stores.points import NAMESPACE
+
+_SOON = 0.2  # seconds of a load, after which its rate is known well enough
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Pace:
-    """How fast points are written: by seconds, counted from one write to another."""
+    """How fast points are written: over the last second of writes, or what there was of it so far."""
 
     def __init__(self) -> None:
-        self.rate = 0.0  # points a second, over the last full one
         self.last = 0.0  # when the last write ended; monotonic seconds
+        self._rate = 0.0  # over the last full second
         self._since = time.monotonic()
         self._points = 0
 
+    @property
+    def rate(self) -> float:
+        """Points a second."""
+        passed = self.last - self._since
+        return max(self._rate, self._points / passed) if passed >= _SOON else self._rate
+
     def wrote(self, points: int) -> None:
-        self.last = now = time.monotonic()
+        now = time.monotonic()
+        if now - self.last > 1:  # a load begins
+            self._rate, self._points, self._since = 0.0, 0, now
+        self.last = now
         self._points += points
         if (passed := now - self._since) >= 1:
-            self.rate, self._points, self._since = self._points / passed, 0, now
+            self._rate, self._points, self._since = self._points / passed, 0, now
 
 
 class Writer:
@@ -49,6 +62,7 @@ class Writer:
         self.pace = Pace()
         self.closing = False
         self.applying = 0  # writes that the host was given, and has not applied
+        self._putting: Counter[str] = Counter()  # the namespaces that they put records into
         self._wrote = wrote
         self._turn = asyncio.Lock()
         self._sent = contents.sequence  # the last write that the host was given
@@ -67,6 +81,12 @@ class Writer:
     @property
     def failed(self) -> bool:
         return self.contents.failed or self.link.lost
+
+    def has_alone(self, namespace: str) -> bool:
+        """Whether all records are of this namespace, those that are being written too."""
+        contents = self.contents
+        others = sum(self._putting.values()) - self._putting[namespace]
+        return not others and len(contents.ids(namespace)) == contents.count
 
     async def write(self, make: Callable[[int], Awaitable[Batch]], *, blindly: bool = False) -> int:
         """Commits the batch that `make` makes for a number, and gives the number. `make` is called when everything
@@ -93,6 +113,8 @@ class Writer:
             self.contents.expect(batch)
             self._sent = batch.sequence
             self.applying += 1
+            namespaces = {str(point.payload[NAMESPACE]) for point in batch.puts}
+            self._putting.update(namespaces)
             self._settled.clear()
             try:
                 applied = self.link.write(body)
@@ -106,6 +128,7 @@ class Writer:
             raise
         # Answers come in the order of the calls, and wake whoever waits for them in that order.
         self.contents.name(batch)
+        self._putting.subtract(namespaces)
         self._applied()
         self.pace.wrote(batch.size)
         self._wrote()
