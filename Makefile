@@ -21,7 +21,7 @@ help:
 	@echo "make test-postgres  the tests of state, services and control plane, on PostgreSQL too"
 	@echo "make test-crash     2,000 rounds of kill -9 over the embedded store; make test has 200"
 	@echo "make check    ruff, mypy, import-linter"
-	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed or ARGS=stores: one half)"
+	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed, models or stores: one part)"
 	@echo "make lock     renew requirements/*.txt and package-lock.json (needs uv and npm)"
 
 $(BIN)/python:
@@ -60,8 +60,8 @@ serve: install
 	@exec $(BIN)/pinyon serve $(ARGS)
 
 check: $(VENV)/.test
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/ruff format --check src tests bench tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

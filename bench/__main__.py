@@ -1,4 +1,4 @@
-"""`python -m bench [embed|stores|imports] ...`: measures, and prints each ratio beside what the project aims at.
+"""`python -m bench [embed|models|sparse|stores|imports] ...`: measures, and prints each ratio beside its aim.
 
 Exit status 0 whether or not a ratio falls short: a shared machine is no judge of a commit.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import embed, imports, machine, stores
+from bench import embed, imports, machine, models, sparse, stores
 from bench.figures import Figures, report
 
 QUICK = 20_000  # vectors
@@ -16,7 +16,10 @@ QUICK = 20_000  # vectors
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "which", nargs="*", choices=["embed", "stores", "imports", []], help="what to measure; all, if not said"
+        "which",
+        nargs="*",
+        choices=["embed", "models", "sparse", "stores", "imports", []],
+        help="what to measure; all, if not said",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vectors", type=int, default=100_000, help="how many the stores hold")
@@ -27,11 +30,15 @@ def main() -> None:
     vectors = QUICK if options.quick else options.vectors
     rows = QUICK if options.quick else options.rows
     print(f"\n{machine.describe()}")
-    for which in options.which or ["embed", "stores", "imports"]:
+    for which in options.which or ["embed", "models", "sparse", "stores", "imports"]:
         figures = Figures()
         match which:
             case "embed":
                 aims = embed.measure(rounds, figures)
+            case "models":
+                aims = models.measure(figures)
+            case "sparse":
+                aims = sparse.measure(rounds, figures)
             case "stores":
                 aims = stores.measure(vectors, rounds, figures)
             case _:

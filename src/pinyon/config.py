@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-Precision = Literal["auto", "f32", "bf16"]
+Precision = Literal["auto", "f32", "bf16", "int8"]
 LogFormat = Literal["text", "json"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
@@ -74,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preload: tuple[str, ...] = ("all-minilm-l6-v2",)  # loaded and warmed before the server says it is ready
     precision: Precision = "auto"
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0  # of the engine; 0: one a core
+    memory_budget: str = "80%"  # of all loaded models together: a share of what there is, or a size
     api_keys: tuple[str, ...] = ()
     no_auth: bool = False
     offline: bool = False  # never fetch a model from the hub
@@ -86,6 +87,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     import_roots: tuple[str, ...] = ()  # folders below which file:// imports may read
     integrations: dict[str, Integration] = {}  # name -> what an import's integrationId gives access to
     aliases: dict[str, str] = {}
+    stand_ins: dict[str, str] = {}  # model -> the local one that is run in its place
+    all_stand_ins: bool = False  # a bundled one for every model whose weights are not here
     prices: dict[str, float] = {}  # model -> USD a million tokens
     limits: Limits = Limits()
 
@@ -134,8 +137,9 @@ _EXPECTED: Mapping[str, str] = {
     "data_dir": "a folder",
     "models": "names (letters, digits and . _ - / : @) with a folder or a hub repository each",
     "preload": "a list of model names",
-    "precision": "auto, f32 or bf16",
+    "precision": "auto, f32, bf16 or int8",
     "threads": "a whole number from 0 to 1024",
+    "memory_budget": "a size such as 8GB or 500MB, or a share of the memory such as 80%",
     "api_keys": "a list of keys, each of one or more visible ASCII characters without spaces",
     "no_auth": "true or false",
     "offline": "true or false",
@@ -148,12 +152,14 @@ _EXPECTED: Mapping[str, str] = {
     "import_roots": "a list of folders",
     "integrations": "tables with a kind (s3, gcs or azure) and texts: endpoint_override, region, keys and tokens",
     "aliases": "names with the name of a model each",
+    "stand_ins": "names of models with the name of a local one each",
+    "all_stand_ins": "true or false",
     "prices": "model names with a number of USD a million tokens each, 0 or more",
     "limits": "a table of limits",
 }
-_MAPPINGS = frozenset({"models", "aliases", "prices"})
+_MAPPINGS = frozenset({"models", "aliases", "stand_ins", "prices"})
 # Settings that a flag or a variable of the singular name adds to, word by word.
-_REPEATED = frozenset({"models", "api_keys", "import_roots"})
+_REPEATED = frozenset({"models", "stand_ins", "api_keys", "import_roots"})
 # Tables that stand in the file alone, as a whole.
 _TABLES = frozenset({"limits", "integrations"})
 _SECRETS = frozenset({"backup_dir", "api_keys"})
@@ -163,6 +169,7 @@ _STORED = re.compile(r"(s3|gs|gcs|abfs|abfss)://[^/]")
 # Without a slash at its end: clients put one there.
 _TEMPLATE = re.compile(r"https?://(?=\S*\{index\})\S*[^\s/]")
 _ENDPOINT = re.compile(r"((https?://)?[A-Za-z0-9.\-\[\]:]+)?")
+_BUDGET = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?(%|MB|GB)")
 _PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "host": lambda host: bool(host) and host.isprintable() and " " not in host,
@@ -170,6 +177,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "models": lambda models: all(_NAME.fullmatch(n) and s and "\0" not in s for n, s in models.items()),
     "preload": all,
     "api_keys": lambda keys: all(key and key.isascii() and key.isprintable() and " " not in key for key in keys),
+    "memory_budget": lambda budget: bool(_BUDGET.fullmatch(budget)),
     "index_hosts": lambda hosts: hosts in ("ports", "path") or bool(_TEMPLATE.fullmatch(hosts)),
     "index_ports": lambda ports: _are_ports(ports),
     "state_url": lambda url: not url or url.startswith(("sqlite://", "postgresql://", "postgresql+")),
@@ -177,6 +185,7 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "import_roots": lambda roots: all(root and "\0" not in root for root in roots),
     "integrations": lambda integrations: all(map(_is_integration, integrations.values())),
     "aliases": lambda aliases: all(alias and target for alias, target in aliases.items()),
+    "stand_ins": lambda stand_ins: all(name and local for name, local in stand_ins.items()),
     "prices": lambda prices: all(0 <= price < float("inf") for price in prices.values()),
 }
 
@@ -271,7 +280,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             more = _parsed(name, text.split(), singular)
             listed = settings.get(name)
             if listed is not None:
-                more = {**listed, **more} if name == "models" else (*listed, *more)
+                more = {**listed, **more} if name in _MAPPINGS else (*listed, *more)
             settings[name] = more
     limits: dict[str, int] = {}
     for name in _LIMITS:

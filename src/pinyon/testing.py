@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,20 @@ from tokenizers.processors import TemplateProcessing
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.errors import InputTooLong, InvalidRequest
-from pinyon.types import EmbedRequest, EmbedResult, Encoding, FloatArray, Truncate
+from pinyon.types import (
+    EmbedDocumentsRequest,
+    EmbedDocumentsResult,
+    EmbedRequest,
+    EmbedResult,
+    Encoding,
+    FloatArray,
+    IntArray,
+    RerankRequest,
+    RerankResult,
+    SparseEmbedding,
+    SparseEmbedResult,
+    Truncate,
+)
 
 
 class FakeEngine:
@@ -34,7 +49,58 @@ class FakeEngine:
         self.calls.append(request)
         if self.error is not None:
             raise self.error
-        limit = min(request.max_tokens or 10**9, spec.max_tokens or 10**9)
+        tokens = self._count(spec, request)
+        dimension = request.dimension or spec.default_dimension or 8
+        vectors = np.stack([fake_vector(text, dimension) for text in request.inputs])
+        if request.encoding is Encoding.INT8:
+            return EmbedResult(spec.name, np.rint(vectors * 127).astype(np.int8), tokens)
+        if request.encoding is Encoding.BINARY:
+            return EmbedResult(spec.name, np.packbits(vectors >= 0, axis=1, bitorder="little"), tokens)
+        return EmbedResult(spec.name, vectors, tokens)
+
+    async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult:
+        """Each chunk as a text that begins with the whole document, so that its neighbours show in its vector."""
+        chunks = [f"{' '.join(one)} {text}" for one in request.documents for text in one]
+        asked = EmbedRequest(request.model, chunks, dimension=request.dimension, encoding=request.encoding)
+        result = await self.embed(spec, asked)
+        tokens = np.array([sum(len(text.split()) for text in one) for one in request.documents], dtype=np.int32)
+        highest = request.max_total_tokens
+        if highest is not None and tokens.sum() > highest:
+            reason = f"must hold at most {highest} tokens together, and holds {tokens.sum()}"
+            raise InvalidRequest(reason, ("documents",))
+        ends = accumulate(len(one) for one in request.documents)
+        parts = [result.vectors[end - len(one) : end] for end, one in zip(ends, request.documents, strict=True)]
+        return EmbedDocumentsResult(spec.name, parts, tokens)
+
+    async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult:
+        """A term for each different word of letters, of value 1."""
+        self.calls.append(request)
+        if self.error is not None:
+            raise self.error
+        tokens = self._count(spec, request)
+        embeddings = []
+        for text in request.inputs:
+            assert isinstance(text, str)
+            terms = sorted((zlib.crc32(word.encode()), word) for word in set(text.split()) if word.isalpha())
+            indices = np.array([index for index, _ in terms], np.uint32)
+            words = [word for _, word in terms] if request.return_tokens else None
+            embeddings.append(SparseEmbedding(indices, np.ones(len(terms), np.float32), words))
+        return SparseEmbedResult(spec.name, embeddings, tokens)
+
+    async def rerank(self, spec: ModelSpec, request: RerankRequest) -> RerankResult:
+        """By how much of the query's words a document has."""
+        if self.error is not None:
+            raise self.error
+        words = set(request.query.split())
+        shares = [len(words & set(text.split())) / len(words) for text in request.documents]
+        scores = np.array(shares, dtype=np.float32)
+        tokens = sum(len(words) + len(text.split()) for text in request.documents)
+        return RerankResult.ranked(spec.name, scores, scores, request.top_n, tokens)
+
+    def _count(self, spec: ModelSpec, request: EmbedRequest) -> IntArray:
+        """Words of each text, [inputs], by the request's limits."""
+        own = 10**9 if request.reads_less else spec.max_tokens or 10**9
+        limit = min(request.max_tokens or 10**9, own)
         counts = [len(text.split()) if isinstance(text, str) else len(text) for text in request.inputs]
         if request.truncate is Truncate.NONE:
             for position, count in enumerate(counts):
@@ -44,13 +110,7 @@ class FakeEngine:
         if request.max_total_tokens is not None and tokens.sum() > request.max_total_tokens:
             reason = f"must hold at most {request.max_total_tokens} tokens together, and holds {tokens.sum()}"
             raise InvalidRequest(reason, ("inputs",))
-        dimension = request.dimension or spec.default_dimension or 8
-        vectors = np.stack([fake_vector(text, dimension) for text in request.inputs])
-        if request.encoding is Encoding.INT8:
-            return EmbedResult(spec.name, np.rint(vectors * 127).astype(np.int8), tokens)
-        if request.encoding is Encoding.BINARY:
-            return EmbedResult(spec.name, np.packbits(vectors >= 0, axis=1, bitorder="little"), tokens)
-        return EmbedResult(spec.name, vectors, tokens)
+        return tokens
 
 
 def fake_vector(text: object, dimension: int) -> FloatArray:

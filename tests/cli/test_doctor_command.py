@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pinyon.cli import doctor
-from pinyon.engine import backends, loader
+from pinyon.engine import backends, loader, memory
 
 from .conftest import Pinyon
 
@@ -92,8 +92,8 @@ def test_damaged_model(pinyon: Pinyon, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_lesser_machine(monkeypatch: pytest.MonkeyPatch, pinyon: Pinyon) -> None:
     """Without bf16 and with little memory it serves all the same, and is told so."""
-    monkeypatch.setattr(backends, "hardware", lambda: backends.Hardware("a CPU", 1, False, ()))
-    monkeypatch.setattr(doctor, "_memory", lambda: 500_000_000)
+    monkeypatch.setattr(backends, "hardware", lambda: backends.Hardware("a CPU", 1, False, False, ()))
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 500_000_000)
     result = pinyon("doctor", "--precision", "bf16")
     assert result.exit_code == 0
     for part in ("not in hardware", "features: none known", "0.5 GB, which is little", "has to emulate"):

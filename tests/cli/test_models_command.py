@@ -54,6 +54,27 @@ def test_show(pinyon: Pinyon) -> None:
     assert "Model 'nothing' not found" in one_line(pinyon("models", "show", "nothing"), 1)
 
 
+def test_show_says_whether_it_fits(pinyon: Pinyon, folder: Path) -> None:
+    def memory(name: str, *flags: str) -> str:
+        lines = pinyon("models", "show", name, *flags).stdout.splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("memory:")), "")
+
+    # What is not here yet is judged by the size that the catalogue knows.
+    assert memory("multilingual-e5-large", "--precision", "f32", "--memory-budget", "6GB") == (
+        "about 5.1 GB in f32, fits into the budget of 6.0 GB (memory_budget 6GB)"
+    )
+    assert "does not fit into the budget of 5.0 GB" in memory("pplx-embed-v1-4b", "--memory-budget", "5000MB")
+    assert "about 0.3 GB in f32" in memory("all-minilm-l6-v2-rerank", "--precision", "f32")
+    assert "%)" in memory("all-minilm-l6-v2")
+    assert memory("bm25-english") == "32 MB at most"
+    assert memory("cohere-rerank-3.5") == ""
+    tiny_bert(folder / "tiny")
+    assert "about 0.1 GB" in memory("mine", "--model", f"mine={folder}/tiny")
+    shown = pinyon("models", "show", "bge-reranker-v2-m3").stdout
+    for part in ("568 million parameters", "Apache-2.0", "revision 953dc6f6f85a1b2dbfca4c34a2796e7dde08d41e"):
+        assert part in shown
+
+
 def test_pull_of_what_needs_no_pull(pinyon: Pinyon) -> None:
     result = pinyon("models", "pull", "all-minilm-l6-v2-rerank")
     assert result.exit_code == 0

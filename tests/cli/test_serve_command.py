@@ -48,6 +48,26 @@ def test_flags_variables_and_file_reach_the_server(
     assert config.models == {"a": f"{folder}/tiny", "b": "tiny", "c": f"{folder}/tiny"}
 
 
+def test_stand_ins(pinyon: Pinyon, served: list[Config]) -> None:
+    result = pinyon(
+        *("serve", "--stand-in", "nugen-flash-embed=all-minilm-l6-v2", "--stand-in", "pinecone-rerank-v0=mine"),
+        *("--stand-in", "pinecone-rerank-v0=all-minilm-l6-v2-rerank", "--stand-ins", "--memory-budget", "2GB"),
+    )
+    assert result.exit_code == 0, result.output
+    (config,) = served
+    assert config.stand_ins == {
+        "nugen-flash-embed": "all-minilm-l6-v2",
+        "pinecone-rerank-v0": "all-minilm-l6-v2-rerank",
+    }
+    assert (config.all_stand_ins, config.memory_budget) == (True, "2GB")
+    assert (Config().all_stand_ins, Config().stand_ins) == (False, {})
+    assert "'mine' is not a model" in one_line(pinyon("serve", "--stand-in", "nugen-flash-embed=mine"), 2)
+    assert "'mine' is not a model" in one_line(pinyon("serve", "--stand-in", "mine=all-minilm-l6-v2"), 2)
+    assert "not of the form NAME=SOURCE" in one_line(pinyon("serve", "--stand-in", "mine"), 2)
+    for wrong in ("lots", "-5GB", "5", "5 GB", "%", "1e9MB"):
+        assert "must be a size such as 8GB" in one_line(pinyon("serve", "--memory-budget", wrong), 2)
+
+
 @pytest.mark.parametrize(
     ("host", "keys", "no_auth", "may"),
     [

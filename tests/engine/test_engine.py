@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,16 @@ import pytest
 
 from pinyon.catalog import Catalogue, ModelSpec
 from pinyon.config import Limits
-from pinyon.engine import backends, engine
-from pinyon.engine.engine import Engine, LoadedModel
+from pinyon.engine import backends, engine, memory
+from pinyon.engine.bm25 import Bm25
+from pinyon.engine.engine import Engine
 from pinyon.engine.loader import describe
+from pinyon.engine.running import LoadedModel
 from pinyon.engine.scheduler import Scheduler
 from pinyon.errors import InputTooLong, InvalidRequest, NotFound, Overloaded, Unavailable
+from pinyon.http.metrics import Metrics
 from pinyon.testing import TINY_WORDS, tiny_bert
-from pinyon.types import EmbedRequest, Encoding, FloatArray, IntArray, Truncate
+from pinyon.types import EmbedRequest, Encoding, FloatArray, Truncate
 
 WORDS = [word for word in TINY_WORDS if word.isalpha()]
 
@@ -110,6 +116,26 @@ def test_tokens_limits_and_encodings(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+def test_a_text_that_the_model_reads_less_of_is_counted_whole(tmp_path: Path) -> None:
+    async def check() -> None:
+        folder = tiny_bert(tmp_path / "tiny", max_seq_length=10)
+        async with engine_over(folder) as (made, [spec], _):
+            long = "the cat sat on the mat " * 5
+            request = EmbedRequest(spec.name, ["a cat", long], max_tokens=40, reads_less=True, truncate=Truncate.NONE)
+            result = await made.embed(spec, request)
+            assert result.tokens.tolist() == [4, 32]
+            np.testing.assert_allclose(result.vectors, await vectors(made, spec, "a cat", long), atol=1e-6)
+            with pytest.raises(InputTooLong) as caught:
+                await made.embed(spec, replace(request, max_tokens=31))
+            assert (caught.value.tokens, caught.value.limit) == (32, 31)
+            cut = await made.embed(spec, replace(request, max_tokens=31, truncate=Truncate.END))
+            assert cut.tokens.tolist() == [4, 31]
+            with pytest.raises(InvalidRequest, match="holds 36"):
+                await made.embed(spec, replace(request, max_total_tokens=35))
+
+    asyncio.run(check())
+
+
 class Gate:
     """Holds a model's runs until it is opened, so that a test decides what happens meanwhile."""
 
@@ -125,15 +151,15 @@ class Gate:
             compiled: Any = original(*args, **options)
             start = compiled.start
 
-            def gated(ids: IntArray, mask: IntArray, types: IntArray) -> Callable[[], FloatArray]:
-                wait: Callable[[], FloatArray] = start(ids, mask, types)
+            def gated(batch: backends.TokenBatch) -> Callable[[], FloatArray]:
+                wait: Callable[[], FloatArray] = start(batch)
 
                 def held() -> FloatArray:
                     self.entered.set()
                     assert self.opened.wait(30)
                     if self.error is not None:
                         raise self.error
-                    self.shapes.append((ids.shape[0], ids.shape[1]))
+                    self.shapes.append((batch.ids.shape[0], batch.ids.shape[1]))
                     return wait()
 
                 return held
@@ -159,7 +185,8 @@ def test_a_cancelled_request_leaves_the_queue_and_others_are_answered(
             # One batch more may be taken before the first is delivered; what comes behind waits in the queue.
             abandoned = [asyncio.create_task(vectors(made, spec, *texts(400, seed=n))) for n in range(2)]
             kept = asyncio.create_task(vectors(made, spec, "the dog"))
-            model = await made._model(spec)
+            async with made.using(spec, "dense") as model:
+                pass
             while model.scheduler.queued_tokens < 1000:
                 await asyncio.sleep(0)
             for task in abandoned:
@@ -219,7 +246,7 @@ def test_requests_for_a_model_that_is_loading_load_it_once(tmp_path: Path, monke
         loads = []
         original = Engine._load
 
-        def counted(*args: Any) -> LoadedModel:
+        def counted(*args: Any) -> LoadedModel | Bm25:
             loads.append(1)
             return original(*args)
 
@@ -291,8 +318,18 @@ def test_closing_finishes_what_is_queued_and_refuses_what_comes_after(
 def test_the_observer_is_told_of_every_run(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int, int]] = []
     queues: list[str] = []
+    loads: list[tuple[str, int]] = []
 
     class Notes:
+        def loaded(self, model: str, memory_bytes: int, seconds: float) -> None:
+            loads.append((model, memory_bytes))
+
+        def load_failed(self, model: str) -> None:
+            raise AssertionError
+
+        def unloaded(self, model: str) -> None:
+            raise AssertionError
+
         def watch_queue(self, model: str, tokens: Callable[[], float]) -> None:
             queues.append(model)
             assert tokens() == 0
@@ -312,3 +349,68 @@ def test_the_observer_is_told_of_every_run(tmp_path: Path) -> None:
 
     asyncio.run(check())
     assert queues == ["tiny"]
+    assert [model for model, _ in loads] == ["tiny"]
+
+
+def test_models_come_and_go_by_the_memory_that_they_take(tmp_path: Path) -> None:
+    async def check() -> None:
+        folders = [tiny_bert(tmp_path / f"tiny-{n}", seed=n, hidden=16 * (n + 1), heads=2) for n in range(3)]
+        specs = [describe(folder, folder.name) for folder in folders]
+        catalogue = Catalogue.build(tmp_path, specs)
+        metrics = Metrics()
+        # Two of them at a time: each is counted with what its runs take.
+        made = Engine(catalogue, precision="f32", threads=1, memory_budget=140_000_000, observer=metrics)
+        alone = [await vectors(made, spec, "a cat", "the dog") for spec in specs]
+        answers = await asyncio.gather(*(vectors(made, specs[n % 3], "a cat", "the dog") for n in range(30)))
+        for n, answer in enumerate(answers):
+            np.testing.assert_allclose(answer, alone[n % 3], atol=1e-5)
+        shown = metrics.render().decode()
+        assert shown.count("pinyon_model_memory_bytes{") == 2
+        assert shown.count("pinyon_queued_tokens{") == 2
+        assert 'pinyon_model_loads_total{model="tiny-0",status="loaded"}' in shown
+        await made.close()
+        too_small = Engine(catalogue, precision="f32", threads=1, memory_budget=50_000_000)
+        with pytest.raises(Unavailable, match=r"needs about 0\.1 GB of memory"):
+            await vectors(too_small, specs[0], "a cat")
+        sparse = await too_small.embed_sparse(catalogue.get("bm25-english"), EmbedRequest("bm25-english", ["a cat"]))
+        assert len(sparse.embeddings[0].indices) == 1
+        await too_small.close()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_what_a_model_takes_is_about_what_is_counted(tmp_path: Path, precision: Any) -> None:
+    """Of a child process, which loads a BERT of 29 million parameters and runs a batch."""
+    folder = tiny_bert(tmp_path / "wide", hidden=768, layers=4, heads=12)
+    counted = memory.model_bytes(memory.parameter_count(folder), precision)
+    child = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(folder), precision], capture_output=True, text=True, check=True
+    )
+    assert 0.6 < int(child.stdout) / counted < 1.1, (child.stdout, counted)
+
+
+MEASURE = """
+import asyncio, gc, sys
+from pathlib import Path
+from pinyon.catalog import Catalogue
+from pinyon.engine.engine import Engine
+from pinyon.engine.loader import describe
+from pinyon.types import EmbedRequest
+import openvino
+
+def taken():
+    lines = dict(line.split(":") for line in open("/proc/self/status") if ":" in line)
+    return int(lines["VmRSS"].split()[0]) * 1024
+
+async def main():
+    spec = describe(Path(sys.argv[1]), "wide")
+    made = Engine(Catalogue.build(Path("/nonexistent"), [spec]), precision=sys.argv[2], threads=1)
+    before = taken()
+    await made.embed(spec, EmbedRequest("wide", ["cat " * 30] * 16))
+    gc.collect()
+    print(taken() - before)
+    await made.close()
+
+asyncio.run(main())
+"""

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub.utils._http import get_session
 
+from pinyon.catalog import Catalogue
 from pinyon.engine import hub
 from pinyon.engine.hub import Repository
 from pinyon.errors import Unavailable
@@ -99,7 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, b"{}", X_Error_Code="RevisionNotFound")
         siblings = []
         for name, content in self.hub.files[repository, commit].items():
-            sibling: dict[str, object] = {"rfilename": name, "size": len(content), "blobId": "b" * 40}
+            sibling: dict[str, object] = {"rfilename": name, "size": len(content)}
+            sibling["blobId"] = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
             if name.endswith(".safetensors"):
                 digest = hashlib.sha256(content).hexdigest()
                 sibling["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
@@ -257,8 +259,12 @@ def test_pull_keeps_to_a_revision(shell: Shell, tiny: dict[str, bytes], revision
 
 
 def test_pull_of_a_catalogue_model(shell: Shell, tiny: dict[str, bytes]) -> None:
-    """By its own name, or by that of its repository: both go where the server looks for it."""
-    shell.hub.add("intfloat/multilingual-e5-large", tiny)
+    """By its own name, or by that of its repository: both go where the server looks for it, at the commit that is
+    pinned."""
+    source = Catalogue.build(shell.models).get("multilingual-e5-large").source
+    assert source is not None and len(source.revision) == 40
+    shell.hub.add("intfloat/multilingual-e5-large", tiny, commit=source.revision, revision=source.revision)
+    shell.hub.add("intfloat/multilingual-e5-large", tiny | {"vocab.txt": b"changed"}, commit=NEW)
     assert shell("models", "pull", "multilingual-e5-large").returncode == 0
     assert "config.json" in shell.files("multilingual-e5-large")
     asked = len(shell.hub.asked)
@@ -267,7 +273,10 @@ def test_pull_of_a_catalogue_model(shell: Shell, tiny: dict[str, bytes]) -> None
     assert len(shell.hub.asked) == asked + 1  # which commit it is; nothing of it has to come again
     listed = shell("models", "list").stdout.splitlines()
     assert [line for line in listed if line.startswith("multilingual-e5-large\t") and line.endswith("\tyes")]
-    assert f"intfloat/multilingual-e5-large at commit {NEW}" in shell("models", "show", "multilingual-e5-large").stdout
+    shown = shell("models", "show", "multilingual-e5-large").stdout
+    assert f"intfloat/multilingual-e5-large at commit {source.revision}" in shown
+    newest = shell("models", "pull", "multilingual-e5-large@main")
+    assert f"at commit {NEW}" in newest.stdout
 
 
 def test_pull_replaces_what_has_changed(shell: Shell, tiny: dict[str, bytes]) -> None:
@@ -332,9 +341,10 @@ def test_broken_connection_is_one_sentence() -> None:
         raise error
 
 
-def test_pull_refuses_weights_with_another_digest(shell: Shell, tiny: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_pull_refuses_files_with_another_digest(shell: Shell, tiny: dict[str, bytes], name: str) -> None:
     shell.hub.add("org/tiny", tiny)
-    shell.hub.damaged.add("model.safetensors")
+    shell.hub.damaged.add(name)
     assert failed(shell("models", "pull", "org/tiny"), "came damaged")
     assert not (shell.models / "org--tiny").exists()
     shell.hub.damaged.clear()

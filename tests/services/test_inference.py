@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pinyon.catalog import Catalogue, ModelSpec, Source
-from pinyon.errors import InputTooLong, InvalidRequest, NotFound, Overloaded, Param, Unavailable, Unsupported
+from pinyon.catalog import Catalogue, ModelSpec
+from pinyon.errors import InputTooLong, InvalidRequest, NotFound, Overloaded, Param, Unavailable
 from pinyon.services.inference import InferenceService
 from pinyon.testing import FakeEngine, fake_catalogue, fake_vector
 from pinyon.types import EmbedRequest, EmbedResult, Encoding, Input, RerankRequest, Truncate
@@ -86,6 +87,25 @@ def test_without_a_price_it_costs_nothing(tmp_path: Path, engine: FakeEngine) ->
     run(main)
 
 
+def test_embed_sparse(service: InferenceService, engine: FakeEngine) -> None:
+    request = EmbedRequest("bm25-english", ["one two", "two"], input_type="query", return_tokens=True)
+
+    async def main() -> None:
+        result = await service.embed_sparse(request)
+        assert engine.calls == [request]
+        assert (result.model, result.tokens.tolist()) == ("bm25-english", [2, 1])
+        assert [sorted(embedding.tokens or ()) for embedding in result.embeddings] == [["one", "two"], ["two"]]
+
+    run(main)
+    for wrong, param, text in (
+        (EmbedRequest(MODEL, ["a"]), ("model",), "gives dense vectors"),
+        (EmbedRequest(RERANKER, ["a"]), ("model",), "is a reranking model"),
+        (EmbedRequest("bm25-english", []), ("inputs",), "at least one"),
+        (EmbedRequest("bm25-english", ["a", ""]), ("inputs", 1), "must not be empty"),
+    ):
+        run(partial(refused, service.embed_sparse(wrong), InvalidRequest, param, text))
+
+
 @pytest.mark.parametrize("encoding", Encoding)
 def test_vectors_of_every_encoding_pass_through(service: InferenceService, encoding: Encoding) -> None:
     async def main() -> None:
@@ -101,6 +121,7 @@ def test_vectors_of_every_encoding_pass_through(service: InferenceService, encod
     [
         (EmbedRequest(RERANKER, ["a"]), ("model",), "is a reranking model"),
         (EmbedRequest("ranker", ["a"]), ("model",), "'ranker' is a reranking model"),
+        (EmbedRequest("bm25-english", ["a"]), ("model",), "'bm25-english' gives sparse vectors"),
         (EmbedRequest(MODEL, []), ("inputs",), "at least one"),
         (EmbedRequest(MODEL, [""]), ("inputs", 0), "must not be empty"),
         (EmbedRequest(MODEL, ["a", "b", ""]), ("inputs", 2), "must not be empty"),
@@ -147,7 +168,7 @@ def test_models_that_are_not_here(service: InferenceService, engine: FakeEngine)
         with pytest.raises(NotFound, match="pinyon models pull bge-reranker-v2-m3"):
             await service.rerank(RerankRequest("bge-reranker-v2-m3", "a", ["b"]))
         with pytest.raises(NotFound, match="no public weights"):
-            await service.embed(EmbedRequest("pinecone-sparse-english-v0", ["a"]))
+            await service.embed_sparse(EmbedRequest("pinecone-sparse-english-v0", ["a"]))
         with pytest.raises(NotFound, match="'nothing' not found"):
             await service.rerank(RerankRequest("nothing", "a", ["b"]))
 
@@ -160,19 +181,14 @@ def test_what_is_wrong_with_the_request_comes_before_missing_weights(service: In
     run(lambda: refused(service.embed(request), InvalidRequest, ("dimension",), "384, 512"))
 
 
-def test_models_that_are_here_and_not_served(tmp_path: Path, engine: FakeEngine) -> None:
-    sparse = ModelSpec(
-        name="sparse", task="embed", description="", provider="", license="", vector_type="sparse",
-        source=Source(folder=str(tmp_path / "sparse")),
-    )  # fmt: skip
-    catalogue = with_models(tmp_path, "bge-reranker-v2-m3", "sparse", extra=[sparse])
+def test_a_cross_encoder_ranks_by_itself(tmp_path: Path, engine: FakeEngine) -> None:
+    catalogue = with_models(tmp_path, "bge-reranker-v2-m3", aliases={"mine": "bge-reranker-v2-m3"})
     service = InferenceService(catalogue, engine)
 
     async def main() -> None:
-        with pytest.raises(Unsupported, match="Sparse"):
-            await service.embed(EmbedRequest("sparse", ["a"]))
-        with pytest.raises(Unsupported, match="bge-reranker"):
-            await service.rerank(RerankRequest("bge-reranker-v2-m3", "a", ["b"]))
+        result = await service.rerank(RerankRequest("mine", "a b", ["c", "a b c", "b", "d b"], top_n=3))
+        assert (result.model, result.indices.tolist()) == ("mine", [1, 2, 3])
+        assert result.scores.tolist() == [1.0, 0.5, 0.5]
 
     run(main)
 
@@ -180,15 +196,16 @@ def test_models_that_are_here_and_not_served(tmp_path: Path, engine: FakeEngine)
 # --- rerank
 
 
-class KnownVectors:
+class KnownVectors(FakeEngine):
     """An engine that knows its texts."""
 
     def __init__(self, vectors: dict[str, tuple[float, float]]) -> None:
+        super().__init__()
         self.vectors = vectors
-        self.calls: list[tuple[str, EmbedRequest]] = []
+        self.named: list[tuple[str, EmbedRequest]] = []
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult:
-        self.calls.append((spec.name, request))
+        self.named.append((spec.name, request))
         rows = [self.vectors[text] for text in request.inputs if isinstance(text, str)]
         return EmbedResult(spec.name, np.array(rows, np.float32), np.full(len(rows), 7, np.int32))
 
@@ -213,7 +230,7 @@ def ranked(folder: Path, documents: Sequence[str], top_n: int | None = None) -> 
         found.append(await service.rerank(RerankRequest(RERANKER, "query", documents, top_n, Truncate.START)))
 
     run(main)
-    [(model, asked)] = engine.calls
+    [(model, asked)] = engine.named
     assert model == MODEL
     assert list(asked.inputs) == ["query", *documents]
     assert (asked.truncate, asked.encoding, asked.input_type) == (Truncate.START, Encoding.FLOAT32, None)
@@ -312,7 +329,7 @@ def test_list_models(service: InferenceService) -> None:
     assert list(service.list_models("rerank")) == [
         RERANKER, "bge-reranker-v2-m3", "pinecone-rerank-v0", "cohere-rerank-3.5", "ranker",
     ]  # fmt: skip
-    assert list(service.list_models("embed", "sparse")) == ["pinecone-sparse-english-v0"]
+    assert list(service.list_models("embed", "sparse")) == ["bm25-english", "pinecone-sparse-english-v0"]
     assert service.list_models("rerank", "dense") == {}
     assert service.list_models(vector_type="dense").keys() == service.list_models("embed", "dense").keys()
 

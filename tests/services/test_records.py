@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pinyon.errors import AlreadyExists, InputTooLong, InvalidRequest, NotFound, Param, Unsupported
+from pinyon.errors import AlreadyExists, InputTooLong, InvalidRequest, NotFound, Param
 from pinyon.filters import Exists, Gte, parse
 from pinyon.services import paging
 from pinyon.services.indexes import OpenIndex
@@ -321,6 +321,48 @@ def test_texts(make: Make) -> None:
     run(use())
 
 
+def test_what_can_be_refused_is_refused_before_the_model_works(make: Make) -> None:
+    async def use() -> None:
+        engine = FakeEngine()
+        service = make(engine, **TEXTS)
+        for wrong, param in (
+            (TextDraft("\u00e5", {"body": "x"}), ("records", 1, "id")),
+            (TextDraft("b", {"body": "x", "nothing": None}), ("records", 1, "metadata", "nothing")),
+            (TextDraft("b", {"body": "x" * 41_000}), ("records", 1, "metadata")),
+            (TextDraft("b", {"other": "x"}), ("records", 1, "body")),
+        ):
+            with pytest.raises(InvalidRequest) as caught:
+                await service.upsert_texts("i", "", [*documents(a="one"), wrong])
+            assert caught.value.param == param
+        assert engine.calls == []
+
+    run(use())
+
+
+def test_texts_as_sparse_vectors(make: Make) -> None:
+    async def use() -> None:
+        engine = FakeEngine()
+        embed = Embed("bm25-english", {"text": "body"}, write_parameters={"max_tokens_per_sequence": 7})
+        service = make(engine, vector_type=VectorType.SPARSE, metric=Metric.DOTPRODUCT, dimension=None, embed=embed)
+        done = await service.upsert_texts("i", "", documents(a="red cat", b="blue cat", c="dog"))
+        assert (done.count, done.tokens, done.model) == (3, 5, "bm25-english")
+        asked = engine.calls[-1]
+        assert (asked.input_type, asked.dimension, asked.max_tokens) == ("passage", None, 7)
+        found = await service.search("i", "", Search(3, text="blue cat"))
+        assert [(hit.id, hit.score) for hit in found.hits] == [("b", 2.0), ("a", 1.0)]
+        assert (found.embed_tokens, engine.calls[-1].input_type) == (2, "query")
+        assert [hit.id for hit in (await service.search("i", "", Search(3, text="cat", terms=["RED"]))).hits] == ["a"]
+        # The fake's terms are words of letters alone.
+        nothing = await service.search("i", "", Search(3, text="123 456"))
+        assert (nothing.hits, nothing.embed_tokens) == ([], 2)
+        with pytest.raises(InvalidRequest, match="no word") as caught:
+            await service.upsert_texts("i", "", documents(d="fine", e="123"))
+        assert caught.value.param == ("records", 1, "body")
+        assert (await service.stats("i")).namespaces == {"": 3}
+
+    run(use())
+
+
 def test_reranking(make: Make) -> None:
     async def use() -> None:
         service = make(**TEXTS)
@@ -371,7 +413,7 @@ def test_terms(make: Make) -> None:
         )
         search = Search(1, sparse=sparse([1], [1]), terms=["DOG", "red"])
         assert [hit.id for hit in (await service.search("i", "", search)).hits] == ["2"]
-        with pytest.raises((NotFound, Unsupported)):  # no weights are public
+        with pytest.raises(NotFound, match="no public weights"):
             await service.search("i", "", Search(1, text="x"))
 
     run(use())

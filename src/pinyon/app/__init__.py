@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pinyon.app.indexes import open_indexes
+from pinyon.app.preloading import Preloading
 from pinyon.catalog import Catalogue
 from pinyon.config import Config, ConfigError
 from pinyon.dialects import base
@@ -32,6 +33,7 @@ from pinyon.dialects.pinecone.inference.routes import pinecone
 from pinyon.engine import hub
 from pinyon.engine.engine import Engine
 from pinyon.engine.loader import ModelError, describe
+from pinyon.engine.memory import budget_bytes
 from pinyon.errors import NotFound, Unavailable, WrongMethod
 from pinyon.http.auth import KeyRing
 from pinyon.http.endpoint import Endpoint, Surroundings, Verb
@@ -63,10 +65,15 @@ def asgi(
     max_body_bytes: int,
     max_held_bytes: int = 1 << 30,
     is_ready: Callable[[], bool],
+    stand_in: Callable[[str], str | None] = lambda model: None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> ASGIApp:
-    """The application: every dialect at the root and under its prefix, and the server's own pages."""
-    around = Surroundings(KeyRing(keys), metrics, max_body_bytes, BodyBudget(max(max_held_bytes, max_body_bytes)))
+    """The application: every dialect at the root and under its prefix, and the server's own pages.
+
+    `stand_in` tells which local model is run in the place of one, for a header of every answer that it made.
+    """
+    budget = BodyBudget(max(max_held_bytes, max_body_bytes))
+    around = Surroundings(KeyRing(keys), metrics, max_body_bytes, budget, stand_in)
     # path -> method -> who answers it
     table: dict[str, dict[str, list[tuple[Dialect, Verb]]]] = defaultdict(lambda: defaultdict(list))
     for dialect in spoken:
@@ -210,7 +217,9 @@ def catalogue(config: Config) -> Catalogue:
         except (ModelError, Unavailable) as error:
             raise ConfigError(f"models: {name}: {error}") from None
     try:
-        return Catalogue.build(config.models_path, extra, config.aliases)
+        return Catalogue.build(
+            config.models_path, extra, config.aliases, config.stand_ins, all_stand_ins=config.all_stand_ins
+        )
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
@@ -218,32 +227,29 @@ def catalogue(config: Config) -> Catalogue:
 async def build(config: Config, main_port: int) -> Ports:
     """The whole server as an ASGI application, which answers on the ports of indexes too.
 
-    Its lifespan loads `config.preload` and, at the end, finishes what is queued. Raises ConfigError, and Unavailable if
-    what the indexes are in cannot be opened.
+    Its lifespan loads `config.preload`, until that succeeds, and, at the end, finishes what is queued. Raises
+    ConfigError, and Unavailable if what the indexes are in cannot be opened.
     """
     known = catalogue(config)
     try:
-        preload = [known.get(name) for name in config.preload]
+        preload = [known.carrier(known.get(name)) for name in config.preload]
     except NotFound as error:
         raise ConfigError(f"preload: {error.reason}") from None
     metrics = Metrics()
-    engine = Engine(known, precision=config.precision, threads=config.threads, limits=config.limits, observer=metrics)
+    engine = Engine(
+        known,
+        precision=config.precision,
+        threads=config.threads,
+        limits=config.limits,
+        memory_budget=budget_bytes(config.memory_budget),
+        observer=metrics,
+    )
     inference = InferenceService(known, engine, config.prices)
+    for name, local in known.stand_ins.items():
+        logger.warning("stand-in: for development alone", extra={"model": name, "local": local})
     ports = Ports(lambda port: listen(config.host, port))
     indexes = await open_indexes(config, known, inference, ports, main_port, metrics) if config.indexes else None
-    ready = False
-
-    async def load() -> None:
-        nonlocal ready
-        for spec in preload:
-            try:
-                await engine.load(spec)
-            except (NotFound, Unavailable) as error:
-                # It is tried again when it is asked for; until the server is started anew, /ready says no.
-                logger.error("not ready", extra={"model": spec.name, "reason": error.reason})
-                return
-        ready = True
-        logger.info("ready")
+    preloading = Preloading(engine.load, preload)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -252,7 +258,7 @@ async def build(config: Config, main_port: int) -> Ports:
             if indexes is not None:
                 await stack.enter_async_context(indexes.running())
             # Beside the start, not before it: a large model loads while /health answers and /ready says 503.
-            loading = asyncio.create_task(load())
+            loading = asyncio.create_task(preloading.run())
             try:
                 yield
             finally:
@@ -266,7 +272,8 @@ async def build(config: Config, main_port: int) -> Ports:
         metrics=metrics,
         max_body_bytes=config.limits.max_body_bytes,
         max_held_bytes=config.limits.max_held_bytes,
-        is_ready=lambda: ready,
+        is_ready=lambda: preloading.is_ready,
+        stand_in=inference.stand_in,
         lifespan=lifespan,
     )
     return ports

@@ -99,23 +99,13 @@ def machine() -> Iterator[Finding]:
         else:
             yield Finding("note", "bf16", "not in hardware, so f32 is used, which is slower")
         yield Finding("right", "features", ", ".join(offered.features) or "none known")
-    memory = _memory()
+    from pinyon.engine.memory import machine_bytes
+
+    memory = machine_bytes()
     if memory is not None:
         state: State = "right" if memory >= _LITTLE_MEMORY else "note"
         little = "" if state == "right" else ", which is little: the bundled model serves in about 0.6 GB"
         yield Finding(state, "memory", f"{memory / 1e9:.1f} GB{little}")
-
-
-def _memory() -> int | None:
-    """Bytes that this process may use: the machine's, or what a container leaves of it. None if not known."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return total
 
 
 def software() -> Iterator[Finding]:
@@ -176,7 +166,8 @@ def _arithmetic(config: Config) -> Iterator[Finding]:
     if precision == "bf16" and not has_bf16:
         yield Finding("note", "precision", "bf16, as set, which this processor has to emulate: f32 is faster here")
     else:
-        yield Finding("right", "precision", f"{precision}, {why}")
+        int8 = "int8 for models that were measured for it, else " if config.precision == "int8" else ""
+        yield Finding("right", "precision", f"{int8}{precision}, {why}")
     yield Finding("right", "threads", str(config.threads) if config.threads else "one a core")
 
 

@@ -19,7 +19,15 @@ from pinyon.errors import InvalidRequest
 if TYPE_CHECKING:
     from pinyon.catalog import Catalogue, ModelSpec
     from pinyon.config import Config
-    from pinyon.types import EmbedRequest, EmbedResult
+    from pinyon.types import (
+        EmbedDocumentsRequest,
+        EmbedDocumentsResult,
+        EmbedRequest,
+        EmbedResult,
+        RerankRequest,
+        RerankResult,
+        SparseEmbedResult,
+    )
 
 # What a part of the core's request is called here.
 _FLAGS = {
@@ -33,9 +41,15 @@ _SUFFIXES: dict[str, OutputFormat] = {".npy": "npy", ".parquet": "parquet", ".pq
 
 
 class ClosableEngine(Protocol):
-    """The engine's verb, and its end."""
+    """The engine's verbs, and its end."""
 
     async def embed(self, spec: ModelSpec, request: EmbedRequest) -> EmbedResult: ...
+
+    async def embed_documents(self, spec: ModelSpec, request: EmbedDocumentsRequest) -> EmbedDocumentsResult: ...
+
+    async def embed_sparse(self, spec: ModelSpec, request: EmbedRequest) -> SparseEmbedResult: ...
+
+    async def rerank(self, spec: ModelSpec, request: RerankRequest) -> RerankResult: ...
 
     async def close(self) -> None: ...
 
@@ -136,6 +150,8 @@ def embed(
     with _named(reader):
         if spec.task != "embed":
             raise InvalidRequest(f"{model!r} is a reranking model, and makes no embeddings", ("model",))
+        if spec.vector_type == "sparse":
+            raise InvalidRequest(f"{model!r} gives sparse vectors, which no output format here holds", ("model",))
         if dimension is not None:
             spec.check_dimension(dimension, ("dimension",))
     columns = Columns()

@@ -76,10 +76,11 @@ def _here(known: Known, spec: ModelSpec) -> str:
 
 @models.command("show")
 @click.argument("name")
-@setting_options("data_dir", "models")
+@setting_options("data_dir", "models", "precision", "memory_budget")
 def show_model(name: str, **flags: Any) -> None:
-    """What a model is, where its weights come from, and where they are."""
-    known = known_models(read_config(**flags))
+    """What a model is, where its weights come from, where they are, and whether they fit into memory."""
+    config = read_config(**flags)
+    known = known_models(config)
     spec = known.catalogue.get(name)
     lines = {
         "name": spec.name if spec.name == name else f"{spec.name} (asked for as {name})",
@@ -93,9 +94,11 @@ def show_model(name: str, **flags: Any) -> None:
         "metrics": ", ".join(spec.metrics),
         "provider": spec.provider,
         "licence": spec.license,
+        "weights": _weights(known.catalogue, spec),
         "source": _source(known.catalogue, spec),
         "here": known.problems.get(spec.name) or _here(known, spec),
         **_on_disk(known, spec),
+        "memory": _memory(config, known.catalogue, spec),
         "parameters": "\n".join(_parameter(parameter) for parameter in spec.parameters),
     }
     for label, text in lines.items():
@@ -114,6 +117,11 @@ def _source(catalogue: Catalogue, spec: ModelSpec) -> str:
     return f"Python package {source.package}" if source.package is not None else f"folder {source.folder}"
 
 
+def _weights(catalogue: Catalogue, spec: ModelSpec) -> str:
+    count = (catalogue.specs[spec.ranks_with] if spec.ranks_with is not None else spec).parameter_count
+    return "" if count is None else f"{count / 1e6:,.0f} million parameters"
+
+
 def _on_disk(known: Known, spec: ModelSpec) -> dict[str, str]:
     from pinyon.engine import hub
 
@@ -127,6 +135,30 @@ def _on_disk(known: Known, spec: ModelSpec) -> dict[str, str]:
         "size on disk": f"{size / 1e6:.1f} MB",
         "pulled from": "" if pulled is None else f"{pulled.repository} at commit {pulled.commit}",
     }
+
+
+def _memory(config: Config, catalogue: Catalogue, spec: ModelSpec) -> str:
+    """About how much it takes, and whether that is within the budget of `pinyon serve` with these settings."""
+    from pinyon.engine import backends, bm25, memory
+
+    carrier = catalogue.specs[spec.ranks_with] if spec.ranks_with is not None else spec
+    precision = backends.choose_precision(config.precision, quantises=carrier.quantises)
+    if catalogue.is_here(spec):
+        folder = catalogue.folder(spec)
+        if bm25.is_bm25(folder):
+            return f"{bm25.MEMORY_BYTES / 1e6:.0f} MB at most"
+        parameters = memory.parameter_count(folder)
+    else:
+        parameters = carrier.parameter_count or 0
+    if not parameters:
+        return ""
+    needed = memory.model_bytes(parameters, precision)
+    budget = memory.budget_bytes(config.memory_budget)
+    text = f"about {needed / 1e9:.1f} GB in {precision}"
+    if budget is None:
+        return text
+    verdict = "fits into" if needed <= budget else "does not fit into"
+    return f"{text}, {verdict} the budget of {budget / 1e9:.1f} GB (memory_budget {config.memory_budget})"
 
 
 def _parameter(parameter: Any) -> str:

@@ -30,8 +30,24 @@ _OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
         ("--model", "models"),
         {"multiple": True, "metavar": "NAME=SOURCE", "help": "Add a model: a folder, or a hub id with @revision."},
     ),
-    "precision": (("--precision",), {"metavar": "auto|f32|bf16", "help": "Of the model's arithmetic (auto)."}),
+    "stand_ins": (
+        ("--stand-in", "stand_ins"),
+        {
+            "multiple": True,
+            "metavar": "MODEL=LOCAL",
+            "help": "Run a local model under another one's name, for development.",
+        },
+    ),
+    "all_stand_ins": (
+        ("--stand-ins", "all_stand_ins"),
+        {"is_flag": True, "default": None, "help": "Bundled stand-ins for all models whose weights are not here."},
+    ),
+    "precision": (("--precision",), {"metavar": "auto|f32|bf16|int8", "help": "Of the model's arithmetic (auto)."}),
     "threads": (("--threads",), {"help": "Threads of the engine (0: one a core)."}),
+    "memory_budget": (
+        ("--memory-budget",),
+        {"metavar": "SIZE|SHARE", "help": "For all loaded models together (80%): 8GB, 500MB, 50%."},
+    ),
     "api_keys": (
         ("--api-key", "api_keys"),
         {"multiple": True, "metavar": "KEY", "help": "A key that clients may use."},
@@ -94,6 +110,10 @@ def _check_names(config: Config) -> None:
     for alias, target in config.aliases.items():
         if target not in names:
             raise ConfigError(f"aliases: {alias!r} points at {target!r}, which is not a model of this server")
+    for model, local in config.stand_ins.items():
+        for name in (model, local):
+            if name not in names:
+                raise ConfigError(f"stand_ins: {name!r} is not a model of this server")
     for setting, named in (("preload", config.preload), ("prices", config.prices)):
         for name in named:
             if config.aliases.get(name, name) not in names:

@@ -77,8 +77,16 @@ class Used:
     tokens: int
 
 
+def record_model(request: Request, model: str) -> None:
+    """Leaves the name of a model that a request asks for where what is around the handler finds it: what stands in for
+    the model is said in the answer, whatever the answer is."""
+    state = request.state
+    state.models = (*getattr(state, "models", ()), model)
+
+
 def record_use(request: Request, *, model: str, inputs: int, tokens: int) -> None:
     """Leaves what a request used where the access log and the metrics find it. Call it for answered requests only."""
+    record_model(request, model)
     request.state.used = Used(model, inputs, tokens)
 
 

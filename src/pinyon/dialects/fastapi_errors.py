@@ -48,6 +48,7 @@ _KINDS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (r"is not a known field", "extra_forbidden", "Extra inputs are not permitted"),
         (r"Expected `str`, got .*", "string_type", "Input should be a valid string"),
         (r"Expected `str \| array`, got .*", "string_type", "Input should be a valid string or a valid list"),
+        (r"Expected `array`, got .*", "list_type", "Input should be a valid list"),
         (r"Expected `int`, got .*", "int_type", "Input should be a valid integer"),
         (
             r"Expected `object`, got .*",

@@ -18,6 +18,12 @@ def unit(vectors: FloatArray) -> FloatArray:
     return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), dtype=np.float32)
 
 
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Scores in [0, 1], of the same shape, without overflow at either end."""
+    small = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1 / (1 + small), small / (1 + small)), dtype=np.float32)
+
+
 def encode(
     pooled: FloatArray,
     *,

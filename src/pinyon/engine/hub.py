@@ -231,7 +231,7 @@ def _check_room(repository: Repository, wanted: Mapping[str, RepoSibling], part:
 
 
 def _check_whole(repository: Repository, wanted: Mapping[str, RepoSibling], part: Path) -> None:
-    """Sizes of all files, and digests of the large ones, against what the hub said. A file that differs is removed."""
+    """Sizes and digests of all files against what the hub said. A file that differs is removed."""
     for name, sibling in wanted.items():
         path = part / name
         if not path.is_file():
@@ -240,9 +240,17 @@ def _check_whole(repository: Repository, wanted: Mapping[str, RepoSibling], part
         if is_right and sibling.lfs is not None:
             with path.open("rb") as file:
                 is_right = hashlib.file_digest(file, "sha256").hexdigest() == sibling.lfs.sha256
+        elif is_right and sibling.blob_id is not None:
+            is_right = _blob_id(path) == sibling.blob_id
         if not is_right:
             path.unlink()
             raise Unavailable(f"{name} of {repository} came damaged and was removed: pull it again")
+
+
+def _blob_id(path: Path) -> str:
+    """What git calls a file of this content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _put_in_place(part: Path, folder: Path, pulled: Pulled) -> None:

@@ -6,24 +6,27 @@ with a folder is one ModelError that names the file and what was expected.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from msgspec.structs import replace
 
 from pinyon.catalog import ModelSpec, Parameter, Source
-from pinyon.engine.heads import Pooling
-from pinyon.engine.models import ARCHITECTURES, Architecture
+from pinyon.engine.heads import Pooling, Splade
+from pinyon.engine.models import ARCHITECTURES, Architecture, ModelConfig
+from pinyon.engine.sentence_files import Modules, read_json, read_max_tokens, read_modules, read_prompts, read_separator
+from pinyon.engine.weights import ModelError, SafetensorsWeights
+
+__all__ = ["ModelError", "ModelFiles", "SafetensorsWeights", "check_digests", "describe", "for_spec", "read_folder"]
 
 
-class ModelError(Exception):
-    """A model folder that cannot be used: one sentence, with the file in it."""
+# What a model is for: vectors, weighted terms, or the relevance of a text to a query.
+Kind = Literal["dense", "sparse", "rerank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,16 @@ class ModelFiles:
 
     folder: Path
     architecture: Architecture
-    config: Any  # what `architecture.read_config` gave
-    hidden_size: int
+    config: ModelConfig  # what `architecture.read_config` gave
+    kind: Kind
     max_tokens: int  # a sequence, special tokens included
-    pooling: Pooling
+    pooling: Pooling  # of a dense model
     normalise: bool
+    splade: Splade  # of a sparse model
+    int8: Literal["unit", "tanh"]
     prompts: Mapping[str, str]  # name -> prefix
     default_prompt: str  # the prefix of a text for which no prompt is asked
+    separator: str | None  # the token that stands between the chunks of a document
 
     @property
     def tokenizer_path(self) -> Path:
@@ -62,54 +68,104 @@ class ModelFiles:
 
 def read_folder(folder: Path) -> ModelFiles:
     """Reads everything but the weights. Raises ModelError."""
-    config = _read_json(folder / "config.json", "a model's config.json")
+    path = folder / "config.json"
+    config = read_json(path, "a model's config.json")
     model_type = config.get("model_type")
     architecture = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
     if architecture is None:
         known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"{folder / 'config.json'}: model_type {model_type!r} is not one that Pinyon runs ({known})")
+        raise ModelError(f"{path}: model_type {model_type!r} is not one that Pinyon runs ({known})")
     try:
         typed = architecture.read_config(config)
     except (msgspec.ValidationError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'}: {error}") from None
+        raise ModelError(f"{path}: {error}") from None
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(f"{folder / 'tokenizer.json'}: there is no such file, and a model needs its tokenizer")
-    pooling, normalise = _read_modules(folder)
-    prompts, default_prompt = _read_prompts(folder)
+    modules = read_modules(folder)
+    kind = _kind(path, config, architecture, modules)
+    modules = modules or Modules()
+    prompts, default_prompt = read_prompts(folder)
     return ModelFiles(
         folder=folder,
         architecture=architecture,
         config=typed,
-        hidden_size=architecture.hidden_size(typed),
-        max_tokens=_read_max_tokens(folder, architecture.max_positions(typed)),
-        pooling=pooling,
-        normalise=normalise,
+        kind=kind,
+        max_tokens=read_max_tokens(folder, typed.max_positions),
+        pooling=modules.pooling or architecture.pooling,
+        normalise=modules.normalise,
+        splade=modules.splade or Splade(),
+        int8="tanh" if modules.tanh else architecture.int8,
         prompts=prompts,
         default_prompt=default_prompt,
+        separator=read_separator(folder),
     )
+
+
+def _kind(path: Path, config: Mapping[str, Any], architecture: Architecture, modules: Modules | None) -> Kind:
+    """By the modules behind the encoder, or by the class that the checkpoint was saved from."""
+    named = config.get("architectures")
+    saved_from = str(named[0]) if isinstance(named, list) and named else ""
+    if modules is not None and modules.pooling is not None:
+        return "dense"
+    if saved_from.endswith("ForSequenceClassification"):
+        if architecture.classify is None:
+            raise ModelError(f"{path}: {saved_from} is not a head that Pinyon runs")
+        labels = config.get("id2label")
+        if len(labels) != 1 if isinstance(labels, dict) else config.get("num_labels") != 1:
+            raise ModelError(f"{path}: a model that ranks has one label, and this one has another number")
+        return "rerank"
+    if (modules is not None and modules.splade is not None) or saved_from.endswith("ForMaskedLM"):
+        if architecture.predict is None:
+            raise ModelError(f"{path}: {saved_from or 'a masked language model'} is not a head that Pinyon runs")
+        if config.get("tie_word_embeddings") is False:
+            raise ModelError(f"{path}: tie_word_embeddings false is not supported")
+        return "sparse"
+    return "dense"
 
 
 def describe(folder: Path, name: str) -> ModelSpec:
     """The catalogue entry of a folder that the operator named. Raises ModelError."""
     files = read_folder(folder)
-    parameters = [
-        Parameter("truncate", "one_of", "string", allowed=("END", "NONE", "START"), default="END"),
-        Parameter("dimension", "one_of", "integer", allowed=(files.hidden_size,), default=files.hidden_size),
-        Parameter("input_type", "one_of", "string", allowed=("query", "passage")),
-    ]
-    return ModelSpec(
+    parameters = [Parameter("truncate", "one_of", "string", allowed=("END", "NONE", "START"), default="END")]
+    spec = ModelSpec(
         name=name,
-        task="embed",
-        vector_type="dense",
+        task="rerank" if files.kind == "rerank" else "embed",
         description=f"A model of this server: {name}.",
         provider="local",
         license="as its folder says",
-        dimensions=(files.hidden_size,),
-        default_dimension=files.hidden_size,
         max_tokens=files.max_tokens,
+        source=Source(folder=str(folder)),
+    )
+    if files.kind == "rerank":
+        return replace(spec, parameters=tuple(parameters), max_batch=100)
+    # A prompt is a passage's or a document's, as the folder's author called it.
+    parameters.append(Parameter("input_type", "one_of", "string", allowed=("query", "passage", "document")))
+    if files.kind == "sparse":
+        parameters.append(Parameter("return_tokens", "any", "boolean", default=False))
+        return replace(spec, vector_type="sparse", metrics=("dotproduct",), parameters=tuple(parameters))
+    size = files.config.hidden_size
+    parameters.append(Parameter("dimension", "one_of", "integer", allowed=(size,), default=size))
+    return replace(
+        spec,
+        vector_type="dense",
+        dimensions=(size,),
+        default_dimension=size,
         metrics=("cosine", "dotproduct", "euclidean"),
         parameters=tuple(parameters),
-        source=Source(folder=str(folder)),
+        int8=files.int8,
+    )
+
+
+def for_spec(files: ModelFiles, spec: ModelSpec) -> ModelFiles:
+    """A folder as its catalogue entry has it, where that says more. Raises ModelError if they are of two kinds."""
+    kind = "rerank" if spec.task == "rerank" else spec.vector_type
+    # The bundled reranker's folder is an embedding model's.
+    if kind != files.kind and spec.ranks_with is None:
+        raise ModelError(f"{files.folder / 'config.json'}: is a {files.kind} model's, and {spec.name!r} is {kind}")
+    return dataclasses.replace(
+        files,
+        pooling=spec.pooling or files.pooling,
+        normalise=files.normalise if spec.normalise is None else spec.normalise,
     )
 
 
@@ -126,148 +182,3 @@ def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
             raise ModelError(
                 f"{path}: its SHA-256 is {found}, and should be {expected}: the file is damaged or another"
             )
-
-
-class SafetensorsWeights:
-    """A folder's `model.safetensors`, or the shards that `model.safetensors.index.json` lists. Tensors are read when
-    they are asked for."""
-
-    def __init__(self, folder: Path, prefixes: tuple[str, ...]) -> None:
-        """`prefixes` may stand before a name in the file. Raises ModelError."""
-        self._folder = folder
-        self._prefixes = prefixes
-        self._files: dict[str, Any] = {}  # tensor -> open file
-        index = folder / "model.safetensors.index.json"
-        if index.is_file():
-            listed = _read_json(index, "a list of shards").get("weight_map")
-            if not isinstance(listed, dict) or not all(isinstance(shard, str) for shard in listed.values()):
-                raise ModelError(f"{index}: has no weight_map of tensor names to files")
-            if any(Path(shard).name != shard for shard in listed.values()):
-                raise ModelError(f"{index}: lists a file outside its folder")
-            shards = sorted(set(listed.values()))
-        else:
-            shards = ["model.safetensors"]
-        for shard in shards:
-            path = folder / shard
-            if not path.is_file():
-                pickled = next((file.name for pattern in ("*.bin", "*.pt") for file in folder.glob(pattern)), None)
-                hint = f"; {pickled} is a pickle, which Pinyon does not read" if pickled else ""
-                raise ModelError(f"{path}: there is no such file, and weights are read from safetensors only{hint}")
-            try:
-                file = safe_open(path, framework="numpy")
-                names: list[str] = list(file.keys())  # type: ignore[no-untyped-call]
-                self._files.update(dict.fromkeys(names, file))
-            except (SafetensorError, OSError) as error:
-                raise ModelError(f"{path}: not a whole safetensors file: {error}") from None
-
-    def __call__(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor as float32. Raises ModelError if there is none of this name, or not in a float type."""
-        for prefix in self._prefixes:
-            for candidate in (prefix + name, *(prefix + old for old in _old_names(name))):
-                if candidate in self._files:
-                    return self._read(candidate)
-        raise ModelError(f"{self._folder}: its weights have no tensor {name!r}")
-
-    def _read(self, name: str) -> npt.NDArray[np.float32]:
-        file = self._files[name]
-        dtype = file.get_slice(name).get_dtype()
-        if dtype not in ("F32", "F16", "BF16", "F64"):
-            raise ModelError(f"{self._folder}: tensor {name!r} is {dtype}, not a float type")
-        return np.asarray(file.get_tensor(name)).astype(np.float32, copy=False)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        for prefix in self._prefixes:
-            if prefix + name in self._files:
-                return tuple(self._files[prefix + name].get_slice(prefix + name).get_shape())
-        raise ModelError(f"{self._folder}: its weights have no tensor {name!r}")
-
-
-def _old_names(name: str) -> tuple[str, ...]:
-    """What TensorFlow called the weight and bias of a layer normalisation; old BERT checkpoints still do."""
-    stem, _, last = name.rpartition(".")
-    if not stem.endswith("LayerNorm"):
-        return ()
-    return (f"{stem}.{'gamma' if last == 'weight' else 'beta'}",)
-
-
-def _read_json(path: Path, what: str) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{path}: there is no such file, and {what} was expected") from None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not readable as {what}: {error}") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: not {what}: a JSON object was expected")
-    return value
-
-
-def _read_optional(path: Path, what: str) -> dict[str, Any]:
-    return _read_json(path, what) if path.is_file() else {}
-
-
-def _read_modules(folder: Path) -> tuple[Pooling, bool]:
-    """Pooling and normalising, as sentence-transformers' `modules.json` says. Without one: mean, not normalised."""
-    path = folder / "modules.json"
-    if not path.is_file():
-        return "mean", False
-    try:
-        modules = msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: not readable as a list of modules: {error}") from None
-    pooling: Pooling = "mean"
-    normalise = False
-    for module in modules:
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind == "Pooling":
-            inside = str(module.get("path", ""))
-            if Path(inside).is_absolute() or ".." in Path(inside).parts:
-                raise ModelError(f"{path}: names a module outside its folder")
-            pooling = _read_pooling(folder / inside / "config.json")
-        elif kind == "Normalize":
-            normalise = True
-        elif kind != "Transformer":
-            raise ModelError(f"{path}: module {kind!r} is not one that Pinyon runs (Transformer, Pooling, Normalize)")
-    return pooling, normalise
-
-
-def _read_pooling(path: Path) -> Pooling:
-    config = _read_json(path, "a pooling module's config.json")
-    # Newer folders name one mode, older ones have a switch for each.
-    modes = {name.removeprefix("pooling_mode_"): on for name, on in config.items() if name.startswith("pooling_mode_")}
-    mode = config.get("pooling_mode")
-    if config.get("include_prompt") is False:
-        raise ModelError(f"{path}: pooling without the prompt's tokens (include_prompt false) is not supported")
-    chosen = mode if isinstance(mode, str) else next((name for name, on in modes.items() if on is True), None)
-    if sum(on is True for on in modes.values()) > 1:
-        raise ModelError(f"{path}: several pooling modes at once are not supported")
-    known: dict[str | None, Pooling] = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls"}
-    if chosen not in known:
-        raise ModelError(f"{path}: pooling {chosen!r} is not one that Pinyon runs (mean, cls)")
-    return known[chosen]
-
-
-def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
-    path = folder / "config_sentence_transformers.json"
-    config = _read_optional(path, "sentence-transformers' settings")
-    prompts = config.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
-        raise ModelError(f"{path}: prompts must be texts by name")
-    default = config.get("default_prompt_name")
-    if default is None:
-        return prompts, ""
-    if default not in prompts:
-        raise ModelError(f"{path}: default_prompt_name {default!r} is not one of its prompts")
-    return prompts, prompts[default]
-
-
-def _read_max_tokens(folder: Path, positions: int) -> int:
-    """The smallest limit that the folder states."""
-    limits = [positions]
-    sentence = _read_optional(folder / "sentence_bert_config.json", "sentence-transformers' limits")
-    tokenizer = _read_optional(folder / "tokenizer_config.json", "a tokenizer's settings")
-    for stated in (sentence.get("max_seq_length"), tokenizer.get("model_max_length")):
-        # Folders without a limit carry a very large number.
-        if isinstance(stated, int | float) and not isinstance(stated, bool) and 0 < stated < 1e9:
-            limits.append(int(stated))
-    return min(limits)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Encoding as TokenizerEncoding
 from tokenizers import Tokenizer as HubTokenizer
 
-from pinyon.engine.loader import ModelError
+from pinyon.engine.weights import ModelError
 from pinyon.errors import InputTooLong, InvalidRequest
 from pinyon.types import Input, IntArray, Truncate
 
@@ -20,6 +21,41 @@ _SMALLEST_WINDOW = 1024
 _SPARE_TOKENS = 64
 # Texts are tokenized in parts of about so many characters: the library's own results are large while they live.
 _PART_CHARACTERS = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """What runs through a model at once, and what of it is pooled: all of a plain text, each chunk of a document."""
+
+    ids: IntArray  # [tokens]
+    spans: IntArray  # [spans, 2], start and end, in order
+    types: IntArray | None = None  # [tokens], the segments of a pair's tokens, 0 or 1; None: all 0
+
+    @classmethod
+    def whole(cls, ids: IntArray, types: IntArray | None = None) -> TokenSequence:
+        return cls(ids, np.array([[0, len(ids)]], dtype=np.int32), types)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _PairTemplate:
+    """The ids around the texts of a pair: before the first, between them, behind the second; and segments of all."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    types: list[int]  # of: before, first text, between, second text, after
+
+    def fill(self, first: list[int], second: list[int]) -> TokenSequence:
+        ids = [*self.before, *first, *self.between, *second, *self.after]
+        parts = (self.before, first, self.between, second, self.after)
+        types = np.repeat(np.array(self.types, dtype=np.int32), [len(part) for part in parts])
+        return TokenSequence.whole(np.array(ids, dtype=np.int32), types)
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
 
 
 class Tokenizer:
@@ -38,6 +74,7 @@ class Tokenizer:
         self.path = path
         self._vocabulary = vocabulary
         self.prefix, self.suffix = self._special_tokens()
+        self._pair = self._pair_template()
         if len(self._tokenizer.get_vocab(with_added_tokens=True)) > vocabulary:
             raise ModelError(f"{path}: has more tokens than the model's {vocabulary} embeddings")
 
@@ -48,6 +85,88 @@ class Tokenizer:
         if not own:
             return [], []
         return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+
+    def token(self, index: int) -> str:
+        """The token of an id, as its vocabulary has it; "" for an id that has none."""
+        return self._tokenizer.id_to_token(index) or ""
+
+    def _pair_template(self) -> _PairTemplate:
+        """By what the tokenizer makes of two texts, which its file says."""
+        encoding = self._tokenizer.encode("a", "a", add_special_tokens=True)
+        places = [[n for n, part in enumerate(encoding.sequence_ids) if part == text] for text in (0, 1)]
+        if not all(places):
+            return _PairTemplate([], [], [], [0, 0, 0, 1, 1])
+        (start, middle), (resume, end) = ((place[0], place[-1] + 1) for place in places)
+        ids, types = encoding.ids, encoding.type_ids
+        return _PairTemplate(
+            ids[:start], ids[middle:resume], ids[end:],
+            [types[0], types[start], types[middle - 1 if middle == resume else middle], types[resume], types[-1]],
+        )  # fmt: skip
+
+    def encode_pairs(
+        self, first: str, seconds: Sequence[str], *, max_tokens: int, truncate: Truncate
+    ) -> list[TokenSequence]:
+        """Each of `seconds` behind `first`, at most `max_tokens` together, special tokens included.
+
+        Of a pair that is too long, tokens of the longer text are dropped, then of both in turn, as is usual for
+        cross-encoders. Raises InputTooLong at ("first",) if it leaves no room at all, else at ("seconds", position).
+        """
+        room = max_tokens - len(self._pair)
+        leading = self._texts([first], max_tokens, truncate)[0]
+        pairs: list[TokenSequence] = []
+        for part in _parts(seconds):
+            texts = [text for text in part if isinstance(text, str)]
+            for following in self._texts(texts, max_tokens, truncate):
+                total = len(leading) + len(following)
+                if total > room and truncate is Truncate.NONE:
+                    param = ("first",) if len(leading) >= room else ("seconds", len(pairs))
+                    raise InputTooLong(total + len(self._pair), max_tokens, param)
+                kept = _shares(len(leading), len(following), room)
+                drop_start = truncate is Truncate.START
+                one, two = (
+                    ids[len(ids) - keep :] if drop_start else ids[:keep]
+                    for ids, keep in zip((leading, following), kept, strict=True)
+                )
+                pairs.append(self._pair.fill(one, two))
+        return pairs
+
+    def encode_documents(
+        self, documents: Sequence[Sequence[str]], *, separator: int, max_tokens: int
+    ) -> list[TokenSequence]:
+        """The chunks of each document, the separator between them, with a span for each chunk.
+
+        What stands around every text belongs to the chunk beside it, so that a document of one chunk is a plain text.
+        Raises InputTooLong at ("documents", position), InvalidRequest at ("documents", position, chunk).
+        """
+        sequences = []
+        for position, chunks in enumerate(documents):
+            ids: list[int] = list(self.prefix)
+            spans: list[tuple[int, int]] = []
+            start = 0
+            for number, chunk in enumerate(self._texts(chunks, max_tokens, Truncate.END)):
+                if not chunk:
+                    raise InvalidRequest("holds no token of the model", ("documents", position, number))
+                if spans:
+                    ids.append(separator)
+                    start = len(ids)
+                ids += chunk
+                spans.append((start, len(ids)))
+            ids += self.suffix
+            spans[-1] = (spans[-1][0], len(ids))
+            if len(ids) > max_tokens:
+                raise InputTooLong(len(ids), max_tokens, ("documents", position))
+            sequences.append(TokenSequence(np.array(ids, dtype=np.int32), np.array(spans, dtype=np.int32)))
+        return sequences
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token of the vocabulary."""
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def _texts(self, texts: Sequence[str], max_tokens: int, truncate: Truncate) -> list[list[int]]:
+        """Token ids without special tokens, as far as they can be of use."""
+        windows = [self._window("", text, max_tokens, truncate) for text in texts]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(windows, add_special_tokens=False)]
 
     def encode(self, inputs: Sequence[Input], *, prompt: str, max_tokens: int, truncate: Truncate) -> list[IntArray]:
         """Token ids of each input, [tokens], special tokens and prompt included, at most `max_tokens`.
@@ -62,6 +181,8 @@ class Tokenizer:
             for given in part:
                 position = len(sequences)
                 ids = next(encoded).ids if isinstance(given, str) else self._checked_ids(given, position)
+                if not ids:
+                    raise InvalidRequest("holds no token of the model", ("inputs", position))
                 if len(ids) > max_tokens:
                     if truncate is Truncate.NONE:
                         raise InputTooLong(len(ids), max_tokens, ("inputs", position))
@@ -85,6 +206,12 @@ class Tokenizer:
                 return prompt + window
             size *= 4
         return prompt + text
+
+    def shortened(self, ids: IntArray, max_tokens: int) -> IntArray:
+        """A sequence without the last tokens of its text, so that it has at most `max_tokens`."""
+        if len(ids) <= max_tokens:
+            return ids
+        return np.array(self._cut(ids.tolist(), max_tokens, Truncate.END, 0), dtype=np.int32)
 
     def _cut(self, ids: list[int], max_tokens: int, truncate: Truncate, kept: int) -> list[int]:
         """Drops tokens of the text itself, from its end, or from its start behind the first `kept` (the prompt's)."""
@@ -131,3 +258,11 @@ def _parts(inputs: Sequence[Input]) -> Iterator[list[Input]]:
             part, size = [], 0
     if part:
         yield part
+
+
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens are kept of two texts: the longer one loses first, and both end with half if both are long."""
+    if first + second <= room:
+        return first, second
+    shorter = min(first, second, room // 2)
+    return (shorter, room - shorter) if first <= second else (room - shorter, shorter)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +71,8 @@ class Surroundings:
     metrics: Metrics
     max_body_bytes: int
     budget: BodyBudget
+    # The local model that is run in the place of the one of this name, if there is one.
+    stand_in: Callable[[str], str | None] = lambda model: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Endpoint:
                 response.raw_headers.append((b"x-request-id", value))
                 for header in state.verb.vendor.request_id_headers:
                     response.raw_headers.append((header.encode(), value))
+                if stand_ins := self._stand_ins(request):
+                    response.raw_headers.append((b"x-pinyon-stand-in", ", ".join(stand_ins).encode()))
                 status = response.status_code
                 await response(scope, receive, send)
         except asyncio.CancelledError:
@@ -136,6 +140,11 @@ class Endpoint:
                     "tokens": used.tokens,
                 },
             )
+
+    def _stand_ins(self, request: Request) -> Iterable[str]:
+        """Of the models that the handler said were asked for."""
+        found = map(self._around.stand_in, getattr(request.state, "models", ()))
+        return dict.fromkeys(local for local in found if local is not None)
 
     async def _answer(self, request: Request) -> Response | None:
         """The handler's response or an error's; None if the client went away."""

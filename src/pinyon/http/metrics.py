@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -54,6 +55,18 @@ class Metrics:
         self._queued = Gauge(
             "pinyon_queued_tokens", "Tokens that wait for the model", ("model",), registry=self.registry
         )
+        self._memory = Gauge(
+            "pinyon_model_memory_bytes", "Memory set aside for a loaded model", ("model",), registry=self.registry
+        )
+        self._loads = Counter(
+            "pinyon_model_loads", "Models loaded, or not", ("model", "status"), registry=self.registry
+        )
+        self._load_seconds = Gauge(
+            "pinyon_model_load_seconds", "Seconds that the last loading took", ("model",), registry=self.registry
+        )
+        self._unloads = Counter(
+            "pinyon_model_unloads", "Models let go to make room", ("model",), registry=self.registry
+        )
         self._jobs = Gauge(
             "pinyon_jobs_unfinished", "Jobs that wait or run", ("kind", "status"), registry=self.registry
         )
@@ -100,6 +113,21 @@ class Metrics:
         self._padding.labels(model).observe(1 - tokens / padded_tokens)
         self._run_seconds.labels(model).observe(seconds)
         self._batch_tokens.labels(model).inc(tokens)
+
+    def loaded(self, model: str, memory_bytes: int, seconds: float) -> None:
+        self._memory.labels(model).set(memory_bytes)
+        self._loads.labels(model, "loaded").inc()
+        self._load_seconds.labels(model).set(seconds)
+
+    def load_failed(self, model: str) -> None:
+        self._loads.labels(model, "failed").inc()
+
+    def unloaded(self, model: str) -> None:
+        """Its queue is gone with it."""
+        self._unloads.labels(model).inc()
+        for gauge in (self._memory, self._queued):
+            with suppress(KeyError):
+                gauge.remove(model)
 
     def watch_jobs(self, kind: str, status: str, count: Callable[[], float]) -> None:
         """Asks `count` for the jobs of a kind that are pending or running whenever the numbers are read."""

@@ -11,12 +11,16 @@ import numpy as np
 from pinyon.errors import InvalidRequest, Param
 from pinyon.filters import Filter
 from pinyon.services.inference import InferenceService
-from pinyon.services.record_checks import MAX_RECORDS, Draft
+from pinyon.services.record_checks import MAX_RECORDS, Draft, check_id, checked_metadata
 from pinyon.state.records import Embed, IndexRecord, VectorType
 from pinyon.stores.base import Metadata, Record, SparseVector
-from pinyon.types import EmbedRequest, FloatArray, RerankRequest, Truncate
+from pinyon.types import EmbedRequest, FloatArray, RerankRequest, SparseEmbedding, Truncate
 
 NO_MODEL = "Integrated inference is not configured for this index"
+
+
+# What a model makes of a text: one of a dense vector, [dimension], and a sparse one.
+Vector = tuple[FloatArray, None] | tuple[None, SparseVector]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +104,54 @@ async def embedded(
     name = _field(embed)
     texts = []
     for position, draft in enumerate(drafts):
+        # What can be refused is refused before the model has worked for it.
+        check_id(draft.id, ("records", position, "id"))
+        checked_metadata(draft.fields, ("records", position, "metadata"))
         text = draft.fields.get(name)
         if not isinstance(text, str):
             wrong = "must be a string" if name in draft.fields else "is required"
             raise InvalidRequest(f"{wrong}: it is the text that the index's model reads", ("records", position, name))
         texts.append(text)
+    request = _request(embed, texts, record, embed.write_parameters, "passage")
     try:
-        result = await inference.embed(_request(embed, texts, record, embed.write_parameters, "passage"))
+        vectors, tokens = await _vectors(request, record, inference)
     except InvalidRequest as error:
         match error.param:
             case ("inputs", int(position)):
                 error.param = ("records", position, name)
         raise
-    rows = np.asarray(result.vectors, dtype=np.float32)  # [records, dimension]
-    records = [Draft(draft.id, row, None, draft.fields) for draft, row in zip(drafts, rows, strict=True)]
-    return records, int(result.tokens.sum())
+    for position, (_, sparse) in enumerate(vectors):
+        if sparse is not None and not sparse.indices.size:
+            raise InvalidRequest("holds no word that can be searched for", ("records", position, name))
+    made = zip(drafts, vectors, strict=True)
+    return [Draft(draft.id, values, sparse, draft.fields) for draft, (values, sparse) in made], tokens
 
 
-async def embedded_query(text: str, record: IndexRecord, inference: InferenceService) -> tuple[FloatArray, int]:
-    """The vector of a text to search for, [dimension], and how many tokens it had."""
+async def embedded_query(text: str, record: IndexRecord, inference: InferenceService) -> tuple[Vector, int]:
+    """The vector of a text to search for, and how many tokens it had. A sparse one may be empty: it finds nothing."""
     embed = model_of(record, ("text",))
+    request = _request(embed, [text], record, embed.read_parameters, "query")
     try:
-        result = await inference.embed(_request(embed, [text], record, embed.read_parameters, "query"))
+        (vector,), tokens = await _vectors(request, record, inference)
     except InvalidRequest as error:
         if error.param[:1] == ("inputs",):
             error.param = ("text",)
         raise
-    return np.asarray(result.vectors[0], dtype=np.float32), int(result.tokens.sum())
+    return vector, tokens
+
+
+async def _vectors(request: EmbedRequest, record: IndexRecord, inference: InferenceService) -> tuple[list[Vector], int]:
+    """A vector for each input, of the index's kind, and how many tokens they had together."""
+    if record.vector_type is VectorType.SPARSE:
+        found = await inference.embed_sparse(request)
+        return [(None, _sparse(embedding)) for embedding in found.embeddings], int(found.tokens.sum())
+    result = await inference.embed(request)
+    rows = np.asarray(result.vectors, dtype=np.float32)  # [inputs, dimension]
+    return [(row, None) for row in rows], int(result.tokens.sum())
+
+
+def _sparse(embedding: SparseEmbedding) -> SparseVector:
+    return SparseVector(embedding.indices, embedding.values)
 
 
 def _request(

@@ -292,19 +292,20 @@ class RecordsService:
         sequence = opened.index.sequence
         texts.check_search(search, opened.record)
         checks.check_top_k(search.top_k, whole=False)
-        values, tokens = search.values, None
+        values, sparse, tokens = search.values, search.sparse, None
         if search.text is not None:
-            values, tokens = await texts.embedded_query(search.text, opened.record, self.inference)
+            (values, sparse), tokens = await texts.embedded_query(search.text, opened.record, self.inference)
         query = VectorQuery(
             # What lacks a term is taken out afterwards, so all that may be found is looked at.
             top_k=search.top_k if search.terms is None else checks.MAX_TOP_K,
             id=search.id,
             values=values,
-            sparse=search.sparse,
+            sparse=sparse,
             filter=search.filter,
             with_metadata=True,
         )
-        found = await _query(opened, namespace, query)
+        is_wordless = search.text is not None and sparse is not None and not sparse.indices.size
+        found = [] if is_wordless else await _query(opened, namespace, query)
         if search.terms is not None:
             field = texts.text_field(opened.record, ("terms",))
             found = [match for match in found if texts.has_terms(match.record, field, search.terms)]

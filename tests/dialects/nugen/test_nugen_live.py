@@ -16,6 +16,7 @@ from pinyon.errors import Overloaded, Unavailable
 from pinyon.testing import fake_vector
 
 MODEL = "all-minilm-l6-v2"
+HERE = f"'{MODEL}', '{MODEL}-rerank', 'bm25-english'"
 PATH = "/api/v3/inference/embeddings"
 
 
@@ -72,7 +73,7 @@ BAD_BODIES: dict[str, tuple[bytes, tuple[int, dict[str, Any]]]] = {
     ),
     "unknown model": (
         body(model="nothing"),
-        failed(404, f"Model 'nothing' not found. Models on this machine: '{MODEL}', '{MODEL}-rerank'"),
+        failed(404, f"Model 'nothing' not found. Models on this machine: {HERE}"),
     ),
     "model whose weights are not here": (
         body(model="multilingual-e5-large"),

@@ -16,6 +16,7 @@ from pinyon.errors import Overloaded, Unavailable
 from pinyon.testing import fake_vector
 
 MODEL = "all-minilm-l6-v2"
+HERE = f"'{MODEL}', '{MODEL}-rerank', 'bm25-english'"
 
 
 def body(**fields: object) -> bytes:
@@ -131,12 +132,12 @@ BAD_BODIES: dict[str, tuple[bytes, tuple[int, dict[str, Any]]]] = {
     ),
     "unknown model": (
         body(model="nothing"),
-        invalid("model", f"Model 'nothing' not found. Models on this machine: '{MODEL}', '{MODEL}-rerank'", 404,
+        invalid("model", f"Model 'nothing' not found. Models on this machine: {HERE}", 404,
                 "model_not_found"),
     ),
     "unknown model, with dimensions": (
         body(model="nothing", dimensions=3),
-        invalid("model", f"Model 'nothing' not found. Models on this machine: '{MODEL}', '{MODEL}-rerank'", 404,
+        invalid("model", f"Model 'nothing' not found. Models on this machine: {HERE}", 404,
                 "model_not_found"),
     ),
     "model whose weights are not here": (

@@ -17,6 +17,7 @@ from pinyon.testing import fake_vector
 
 # Any: the SDK's types know Perplexity's own two names only.
 MODEL: Any = "all-minilm-l6-v2"
+HERE = f"'{MODEL}', '{MODEL}-rerank', 'bm25-english'"
 PPLX: Any = "pplx-embed-v1-0.6b"
 
 
@@ -107,9 +108,7 @@ BAD_BODIES: dict[str, tuple[bytes, tuple[int, dict[str, Any]]]] = {
     ),
     "unknown model": (
         body(model="pplx-nothing"),
-        invalid(
-            "enum", f"Model 'pplx-nothing' not found. Models on this machine: '{MODEL}', '{MODEL}-rerank'", "model"
-        ),
+        invalid("enum", f"Model 'pplx-nothing' not found. Models on this machine: {HERE}", "model"),
     ),
     "model whose weights are not here": (
         body(model=PPLX),
@@ -311,3 +310,115 @@ def test_sdk_raises_its_own_errors(fake_server: Callable[..., Any]) -> None:
             client.embeddings.create(model=PPLX, input="a")
     with client_of(server, api_key="wrong") as client, pytest.raises(perplexity.AuthenticationError):
         client.embeddings.create(model=PPLX, input="a")
+
+
+# --- contextualized embeddings
+
+CONTEXT: Any = "pplx-embed-context-v1-0.6b"
+
+
+def documents_body(**fields: object) -> bytes:
+    return orjson.dumps({"model": MODEL, "input": [["a chunk", "another"], ["alone"]]} | fields)
+
+
+def wrong(message: str, *loc: str | int) -> tuple[int, dict[str, Any]]:
+    return invalid("value_error", f"Value error, {message}", *loc)
+
+
+BAD_DOCUMENTS: dict[str, tuple[bytes, tuple[int, dict[str, Any]]]] = {
+    "no document": (
+        documents_body(input=[]),
+        invalid("too_short", "List should have at least 1 item after validation, not 0", "input"),
+    ),
+    "a document without chunks": (
+        documents_body(input=[["a"], []]),
+        invalid("too_short", "List should have at least 1 item after validation, not 0", "input", 1),
+    ),
+    "513 documents": (
+        documents_body(input=[["a"]] * 513),
+        invalid("too_long", "List should have at most 512 items after validation", "input"),
+    ),
+    "16,001 chunks": (
+        documents_body(input=[["a"] * 16_000, ["b"]]),
+        wrong("must hold at most 16000 chunks together, and holds 16001", "input"),
+    ),
+    "an empty chunk": (
+        documents_body(input=[["a"], ["b", ""]]), invalid("string_too_short", TOO_SHORT, "input", 1, 1)
+    ),
+    "NUL": (
+        documents_body(input=[["a"], ["b", "c\0"]]),
+        wrong("must not contain the NUL character", "input", 1, 1),
+    ),
+    "texts, not documents": (
+        documents_body(input=["a"]), invalid("list_type", "Input should be a valid list", "input", 0)
+    ),
+    "too many tokens": (
+        documents_body(input=[["a " * 70_000], ["b " * 70_000]]),
+        wrong("must hold at most 120000 tokens together, and holds 140000", "input"),
+    ),
+    "unknown model": (
+        documents_body(model="none"),
+        invalid("enum", f"Model 'none' not found. Models on this machine: {HERE}", "model"),
+    ),
+    "unknown parameter": (
+        documents_body(user="me"), invalid("extra_forbidden", "Extra inputs are not permitted", "user")
+    ),
+    "a dimension that the model lacks": (
+        documents_body(dimensions=256), wrong(f"must be one of 384 for model '{MODEL}'", "dimensions")
+    ),
+    "a model of another kind": (
+        documents_body(model="bm25-english"),
+        wrong("must be a model of dense vectors; 'bm25-english' gives sparse vectors", "model"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_DOCUMENTS)
+def test_bad_documents(fake_server: Callable[..., Any], name: str) -> None:
+    sent, expected = BAD_DOCUMENTS[name]
+    server = fake_server()
+    response = httpx.post(f"{server.url}/perplexity/v1/contextualizedembeddings", content=sent)
+    assert (response.status_code, response.json()) == expected
+
+
+def test_documents_on_the_wire(fake_server: Callable[..., Any]) -> None:
+    server = fake_server(prices={MODEL: 4.0})
+    response = httpx.post(f"{server.url}/v1/contextualizedembeddings", content=documents_body())
+    answer = response.json()
+    rows = [
+        [np.frombuffer(base64.b64decode(item.pop("embedding")), np.int8) for item in document["data"]]
+        for document in answer["data"]
+    ]
+    items = [{"object": "embedding", "index": index} for index in range(2)]
+    assert answer == {
+        "object": "list",
+        "data": [{"object": "list", "index": 0, "data": items}, {"object": "list", "index": 1, "data": items[:1]}],
+        "model": MODEL,
+        "usage": {
+            "prompt_tokens": 4,
+            "total_tokens": 4,
+            "cost": {"input_cost": 1.6e-05, "total_cost": 1.6e-05, "currency": "USD"},
+        },
+    }
+    texts = [["a chunk another a chunk", "a chunk another another"], ["alone alone"]]
+    for document, chunks in zip(rows, texts, strict=True):
+        for row, text in zip(document, chunks, strict=True):
+            np.testing.assert_array_equal(row, np.rint(fake_vector(text, 384) * 127).astype(np.int8))
+
+
+def test_sdk_embeds_documents(fake_server: Callable[..., Any]) -> None:
+    server = fake_server(keys=("secret",), aliases={CONTEXT: MODEL})
+    with client_of(server) as client:
+        answer = client.contextualized_embeddings.create(model=CONTEXT, input=[["one", "two"], ["three"]])
+        assert (answer.object, answer.model) == ("list", CONTEXT)
+        assert [document.index for document in answer.data or []] == [0, 1]
+        assert [len(document.data or []) for document in answer.data or []] == [2, 1]
+        answer = client.contextualized_embeddings.create(
+            model=CONTEXT, input=[["one"]], dimensions=384, encoding_format="base64_binary"
+        )
+        ((item,),) = (document.data or [] for document in answer.data or [])
+        assert len(base64.b64decode(item.embedding or "")) == 48
+        with pytest.raises(perplexity.UnprocessableEntityError):
+            client.contextualized_embeddings.create(model=CONTEXT, input=[[]])
+        with pytest.raises(perplexity.NotFoundError, match="pinyon models pull pplx-embed-context-v1-4b"):
+            client.contextualized_embeddings.create(model="pplx-embed-context-v1-4b", input=[["a"]])

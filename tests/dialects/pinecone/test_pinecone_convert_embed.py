@@ -13,7 +13,7 @@ from pinyon.dialects.pinecone.inference import convert
 from pinyon.dialects.pinecone.inference.schema import EMBED_BODY
 from pinyon.errors import InvalidRequest, Param
 from pinyon.testing import fake_catalogue
-from pinyon.types import EmbedRequest, EmbedResult, Truncate
+from pinyon.types import EmbedRequest, EmbedResult, SparseEmbedding, SparseEmbedResult, Truncate
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ EMBED_REQUESTS: dict[str, tuple[bytes, EmbedRequest]] = {
     "a sparse model's own parameters": (
         b'{"model":"pinecone-sparse-english-v0","inputs":[{"text":"a"}],'
         b'"parameters":{"input_type":"passage","max_tokens_per_sequence":2048,"return_tokens":true}}',
-        EmbedRequest(model="pinecone-sparse-english-v0", inputs=["a"], input_type="passage", max_tokens=2048),
+        EmbedRequest("pinecone-sparse-english-v0", ["a"], "passage", max_tokens=2048, return_tokens=True),
     ),
 }
 
@@ -231,6 +231,22 @@ def test_embed_response() -> None:
         b'{"values":[0.1,-0.25,1e-9],"vector_type":"dense"},'
         b'{"values":[1.0,0.0,3.4028235e+38],"vector_type":"dense"}],'
         b'"usage":{"total_tokens":8}}'
+    )
+
+
+@pytest.mark.parametrize("with_tokens", [True, False])
+def test_embed_sparse_response(with_tokens: bool) -> None:
+    def embedding(indices: list[int], values: list[float], tokens: list[str]) -> SparseEmbedding:
+        arrays = np.array(indices, np.uint32), np.array(values, np.float32)
+        return SparseEmbedding(*arrays, tokens if with_tokens else None)
+
+    found = [embedding([7, 2**32 - 1], [0.1, 2.5], ["pine", "\u00e5"]), embedding([], [], [])]
+    first, second = (b',"sparse_tokens":["pine","\xc3\xa5"]', b',"sparse_tokens":[]') if with_tokens else (b"", b"")
+    assert convert.embed_sparse_response(SparseEmbedResult("m", found, np.array([3, 0], np.int32))) == (
+        b'{"model":"m","vector_type":"sparse","data":['
+        b'{"vector_type":"sparse","sparse_values":[0.1,2.5],"sparse_indices":[7,4294967295]' + first + b"},"
+        b'{"vector_type":"sparse","sparse_values":[],"sparse_indices":[]' + second + b"}],"
+        b'"usage":{"total_tokens":3}}'
     )
 
 

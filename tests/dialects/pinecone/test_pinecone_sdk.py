@@ -88,7 +88,7 @@ def test_models(client: Pinecone) -> None:
     rerank = client.inference.list_models(type="rerank").names()
     assert sorted(embed + rerank) == sorted(everything)
     assert "all-minilm-l6-v2" in client.inference.list_models(type="embed", vector_type="dense").names()
-    assert client.inference.list_models(vector_type="sparse").names() == ["pinecone-sparse-english-v0"]
+    assert client.inference.list_models(vector_type="sparse").names() == ["bm25-english", "pinecone-sparse-english-v0"]
 
 
 def test_model(client: Pinecone) -> None:
@@ -184,7 +184,7 @@ def test_asyncio(server: FakeServer) -> None:
             assert ranked.data[0].document is not None
             assert dict(ranked.data[0].document) == {"text": "jumps over"}
             sparse = await client.inference.list_models(type="embed", vector_type="sparse")
-            assert sparse.names() == ["pinecone-sparse-english-v0"]
+            assert sparse.names() == ["bm25-english", "pinecone-sparse-english-v0"]
             assert (await client.inference.get_model(model="all-minilm-l6-v2")).default_dimension == 384
             with pytest.raises(pinecone.NotFoundError, match="not found"):
                 await client.inference.get_model(model="nothing")

@@ -132,9 +132,14 @@ def test_models(http: httpx.Client, server: FakeServer, version: str) -> None:
         "multilingual-e5-large",
         "pplx-embed-v1-0.6b",
         "pplx-embed-v1-4b",
+        "pplx-embed-context-v1-0.6b",
+        "pplx-embed-context-v1-4b",
         "nugen-flash-embed",
+        "text-embedding-3-small",
+        "text-embedding-3-large",
+        "text-embedding-ada-002",
     }
-    sparse = {"pinecone-sparse-english-v0"}
+    sparse = {"bm25-english", "pinecone-sparse-english-v0"}
     rerank = {"all-minilm-l6-v2-rerank", "my/ranker", "bge-reranker-v2-m3", "pinecone-rerank-v0", "cohere-rerank-3.5"}
     assert names("") == dense | sparse | rerank
     assert names("?type=embed") == dense | sparse

@@ -37,7 +37,7 @@ TEXTS = (
 
 
 def embed(
-    spec: ModelSpec, texts: Sequence[str], precision: Literal["f32", "bf16"] = "f32", **options: object
+    spec: ModelSpec, texts: Sequence[str], precision: Literal["f32", "bf16", "int8"] = "f32", **options: object
 ) -> tuple[FloatArray, IntArray]:
     async def run() -> tuple[FloatArray, IntArray]:
         engine = Engine(Catalogue.build(Path("/nonexistent"), [spec]), precision=precision)
@@ -116,6 +116,22 @@ def test_the_bundled_model_in_bf16_agrees_to_cosine_0_999(oracle: Oracle) -> Non
     expected = oracle(Catalogue.build(Path("/nonexistent")).folder(spec), TEXTS)
     vectors, _ = embed(spec, TEXTS, "bf16")
     assert (vectors * expected).sum(axis=1).min() >= 0.999
+
+
+def test_the_bundled_model_in_int8_agrees_to_cosine_0_995_on_every_text() -> None:
+    if not backends.hardware().has_int8:
+        pytest.skip("this processor has no products of bytes")
+    exact, _ = embed(bundled(), TEXTS)
+    rounded, _ = embed(bundled(), TEXTS, "int8")
+    cosines = (exact * rounded).sum(axis=1)
+    assert 0.995 <= cosines.min() < 0.99999
+
+
+def test_a_model_that_was_not_measured_is_not_run_in_int8(tmp_path: Path) -> None:
+    spec = describe(tiny_bert(tmp_path), "tiny")
+    asked, _ = embed(spec, tiny_texts(), "int8")
+    usual, _ = embed(spec, tiny_texts(), backends.choose_precision("auto"))
+    np.testing.assert_array_equal(asked, usual)
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])

@@ -9,7 +9,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, named_on_the_wire, record_use
+from pinyon.dialects.base import (
+    Dialect,
+    Route,
+    bearer_key,
+    decode,
+    json_response,
+    named_on_the_wire,
+    record_model,
+    record_use,
+)
 from pinyon.dialects.nugen import convert
 from pinyon.dialects.nugen.schema import EmbeddingsRequest
 from pinyon.errors import PinyonError
@@ -23,6 +32,7 @@ def nugen(inference: InferenceService) -> Dialect:
 
     async def embed(request: Request, body: bytes) -> Response:
         wanted = decode(_DECODER, body)
+        record_model(request, wanted.model)
         core = convert.embed_request(wanted)
         with named_on_the_wire(lambda param: convert.wire_param(param, wanted)):
             result = await inference.embed(core)

@@ -6,7 +6,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Route, bearer_key, decode, json_response, named_on_the_wire, record_use
+from pinyon.dialects.base import (
+    Dialect,
+    Route,
+    bearer_key,
+    decode,
+    json_response,
+    named_on_the_wire,
+    record_model,
+    record_use,
+)
 from pinyon.dialects.openai import convert
 from pinyon.dialects.openai.schema import EmbeddingsRequest
 from pinyon.errors import NotFound, PinyonError
@@ -20,6 +29,7 @@ def openai(inference: InferenceService) -> Dialect:
 
     async def embed(request: Request, body: bytes) -> Response:
         wanted = decode(_DECODER, body)
+        record_model(request, wanted.model)
         core = convert.embed_request(wanted)
         if core.dimension is not None:
             convert.check_dimensions(core.dimension, inference.get_model(core.model))

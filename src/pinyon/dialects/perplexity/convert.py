@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+import numpy.typing as npt
 
 from pinyon.dialects import fastapi_errors, wire
 from pinyon.dialects.base import renamed
-from pinyon.dialects.perplexity.schema import EmbeddingsRequest
+from pinyon.dialects.perplexity.schema import MAX_CHUNKS, ContextualizedEmbeddingsRequest, EmbeddingsRequest
 from pinyon.errors import InvalidRequest, Param, PayloadTooLarge, PinyonError
-from pinyon.types import EmbedRequest, EmbedResult, Encoding, Truncate
+from pinyon.types import EmbedDocumentsRequest, EmbedDocumentsResult, EmbedRequest, EmbedResult, Encoding, Truncate
 
 # All of these: Perplexity OpenAPI document, `EmbeddingsRequest`.
 MAX_TOTAL_TOKENS = 120_000
@@ -22,6 +25,32 @@ def is_perplexity_model(name: str) -> bool:
 
 def embed_request(wanted: EmbeddingsRequest) -> EmbedRequest:
     """Raises InvalidRequest, in wire names. Whether the model has the dimension is the service's to check."""
+    encoding, dimension = _numbers(wanted)
+    return EmbedRequest(
+        model=wanted.model,
+        inputs=[wanted.input] if isinstance(wanted.input, str) else wanted.input,
+        truncate=Truncate.NONE,
+        dimension=dimension,
+        encoding=encoding,
+        max_total_tokens=MAX_TOTAL_TOKENS,
+    )
+
+
+def embed_documents_request(wanted: ContextualizedEmbeddingsRequest) -> EmbedDocumentsRequest:
+    """Raises InvalidRequest as `embed_request` does, and for more chunks than all documents may have."""
+    encoding, dimension = _numbers(wanted)
+    if (chunks := sum(map(len, wanted.input))) > MAX_CHUNKS:
+        raise InvalidRequest(f"must hold at most {MAX_CHUNKS} chunks together, and holds {chunks}", ("input",))
+    return EmbedDocumentsRequest(
+        model=wanted.model,
+        documents=wanted.input,
+        dimension=dimension,
+        encoding=encoding,
+        max_total_tokens=MAX_TOTAL_TOKENS,
+    )
+
+
+def _numbers(wanted: EmbeddingsRequest | ContextualizedEmbeddingsRequest) -> tuple[Encoding, int | None]:
     encoding = ENCODINGS.get(wanted.encoding_format)
     if encoding is None:
         raise InvalidRequest("must be 'base64_int8' or 'base64_binary'", ("encoding_format",))
@@ -34,14 +63,7 @@ def embed_request(wanted: EmbeddingsRequest) -> EmbedRequest:
                 raise InvalidRequest(f"Expected `int` <= {MAX_DIMENSIONS}", ("dimensions",))
         if encoding is Encoding.BINARY and dimension % 8:
             raise InvalidRequest("must be a multiple of 8 for base64_binary, which packs 8 to a byte", ("dimensions",))
-    return EmbedRequest(
-        model=wanted.model,
-        inputs=[wanted.input] if isinstance(wanted.input, str) else wanted.input,
-        truncate=Truncate.NONE,
-        dimension=dimension,
-        encoding=encoding,
-        max_total_tokens=MAX_TOTAL_TOKENS,
-    )
+    return encoding, dimension
 
 
 def wire_param(param: Param, wanted: EmbeddingsRequest) -> Param:
@@ -50,24 +72,34 @@ def wire_param(param: Param, wanted: EmbeddingsRequest) -> Param:
     return ("input",) if param[:1] == ("input",) and isinstance(wanted.input, str) else param
 
 
+def documents_param(param: Param) -> Param:
+    return renamed(param, {"documents": "input", "dimension": "dimensions"})
+
+
 def embed_response(result: EmbedResult) -> bytes:
     """`result.vectors` is [inputs, dimension] int8, or [inputs, dimension / 8] uint8."""
-    tokens = int(result.tokens.sum())
     return wire.to_json(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": text}
-                for index, text in enumerate(wire.base64_rows(result.vectors))
-            ],
-            "model": result.model,
-            "usage": {
-                "prompt_tokens": tokens,
-                "total_tokens": tokens,
-                "cost": {"input_cost": result.cost, "total_cost": result.cost, "currency": "USD"},
-            },
-        }
+        {"object": "list", "data": _embeddings(result.vectors), "model": result.model, **_usage(result)}
     )
+
+
+def embed_documents_response(result: EmbedDocumentsResult) -> bytes:
+    """As `embed_response`, with a list for each document."""
+    data = [
+        {"object": "list", "index": index, "data": _embeddings(vectors)} for index, vectors in enumerate(result.vectors)
+    ]
+    return wire.to_json({"object": "list", "data": data, "model": result.model, **_usage(result)})
+
+
+def _embeddings(vectors: npt.NDArray[Any]) -> list[dict[str, object]]:
+    rows = wire.base64_rows(vectors)
+    return [{"object": "embedding", "index": index, "embedding": text} for index, text in enumerate(rows)]
+
+
+def _usage(result: EmbedResult | EmbedDocumentsResult) -> dict[str, object]:
+    tokens = int(result.tokens.sum())
+    cost = {"input_cost": result.cost, "total_cost": result.cost, "currency": "USD"}
+    return {"usage": {"prompt_tokens": tokens, "total_tokens": tokens, "cost": cost}}
 
 
 # NOTE: the OpenAPI document describes the 422 alone; the rest follows what Perplexity's API answers to a wrong key:

@@ -28,7 +28,7 @@ def main(url: str) -> list[list[float]]:
     equal([r.index for r in bare.data], [0, 1])
 
     sparse = inference.list_models(type="embed", vector_type="sparse")
-    equal([model.model for model in sparse.models], ["pinecone-sparse-english-v0"])
+    equal([model.model for model in sparse.models], ["bm25-english", "pinecone-sparse-english-v0"])
     assert "cohere-rerank-3.5" in [model.model for model in inference.list_models(type="rerank").models]
     name = "model_name" if MAJOR < 9 else "model"
 

@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Route, decode, json_response, named_on_the_wire, record_use
+from pinyon.dialects.base import Route, decode, json_response, named_on_the_wire, record_model, record_use
 from pinyon.dialects.pinecone.data import convert, convert_imports, convert_texts, schema
 from pinyon.dialects.pinecone.data.convert import namespace_in
 from pinyon.dialects.pinecone.data.errors import (
@@ -146,6 +146,8 @@ def data_routes(records: RecordsService) -> tuple[Route, ...]:
         call = _decode(schema.SEARCH, body)
         namespace = _path_namespace(request)
         ranker = None if call.rerank is None else records.inference.get_model(call.rerank.model)
+        if call.rerank is not None:
+            record_model(request, call.rerank.model)
         wanted = convert_texts.search_request(call, ranker)
         with named_on_the_wire(convert_texts.search_param):
             found = await records.search(index, namespace, wanted)

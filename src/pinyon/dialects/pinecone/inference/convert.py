@@ -23,7 +23,7 @@ from pinyon.dialects.pinecone.inference.schema import (
 )
 from pinyon.dialects.wire import to_json
 from pinyon.errors import InvalidRequest, Param
-from pinyon.types import EmbedRequest, EmbedResult, RerankRequest, RerankResult, Truncate
+from pinyon.types import EmbedRequest, EmbedResult, RerankRequest, RerankResult, SparseEmbedResult, Truncate
 
 DEFAULT_RANK_FIELDS = ("text",)
 DOCUMENTS_PER_RERANK_UNIT = 100
@@ -47,6 +47,7 @@ def embed_request(body: EmbedBody, spec: ModelSpec) -> EmbedRequest:
         truncate=Truncate(_text(given.get("truncate")) or Truncate.END),
         dimension=_integer(given.get("dimension")),
         max_tokens=_integer(given.get("max_tokens_per_sequence")),
+        return_tokens=given.get("return_tokens") is True,
     )
 
 
@@ -61,6 +62,19 @@ def embed_response(result: EmbedResult) -> bytes:
             "usage": {"total_tokens": int(result.tokens.sum())},
         }
     )
+
+
+def embed_sparse_response(result: SparseEmbedResult) -> bytes:
+    """As `embed_response`, with `sparse_values`, `sparse_indices` and, if the request wants them, `sparse_tokens`."""
+    data = []
+    for embedding in result.embeddings:
+        item: dict[str, object] = {"vector_type": "sparse", "sparse_values": embedding.values}
+        item["sparse_indices"] = embedding.indices
+        if embedding.tokens is not None:
+            item["sparse_tokens"] = embedding.tokens
+        data.append(item)
+    usage = {"total_tokens": int(result.tokens.sum())}
+    return to_json({"model": result.model, "vector_type": "sparse", "data": data, "usage": usage})
 
 
 def embed_param(param: Param) -> Param:
@@ -164,11 +178,14 @@ def models_filter(query: Mapping[str, str]) -> tuple[str | None, str | None]:
     return query.get("type"), query.get("vector_type")
 
 
-def model_info(spec: ModelSpec, *, name: str, is_here: bool) -> ModelInfo:
-    """`name` is the name asked for: the model's own or an alias."""
+def model_info(spec: ModelSpec, *, name: str, is_here: bool, stand_in: str | None = None) -> ModelInfo:
+    """`name` is the name asked for: the model's own or an alias. `stand_in`: the model that is run in its place."""
+    where = "" if is_here else _whereabouts(spec)
+    if stand_in is not None:
+        where = f" Here {stand_in} stands in for it, for development: the numbers are not this model's."
     return ModelInfo(
         model=name,
-        short_description=spec.description + ("" if is_here else _whereabouts(spec)),
+        short_description=spec.description + where,
         type=spec.task,
         supported_parameters=[
             SupportedParameter(

@@ -5,13 +5,31 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pinyon.dialects.base import Dialect, Handler, Route, decode, json_response, named_on_the_wire, record_use
+from pinyon.catalog import ModelSpec
+from pinyon.dialects.base import (
+    Dialect,
+    Handler,
+    Route,
+    decode,
+    json_response,
+    named_on_the_wire,
+    record_model,
+    record_use,
+)
 from pinyon.dialects.pinecone.errors import error_answer, internal_error_answer
 from pinyon.dialects.pinecone.inference import convert
-from pinyon.dialects.pinecone.inference.schema import DOCUMENT, EMBED_BODY, RERANK_BODY, ModelInfoList, RerankBody
+from pinyon.dialects.pinecone.inference.schema import (
+    DOCUMENT,
+    EMBED_BODY,
+    RERANK_BODY,
+    ModelInfo,
+    ModelInfoList,
+    RerankBody,
+)
 from pinyon.dialects.pinecone.routes import respond, version_of
 from pinyon.errors import InvalidRequest
 from pinyon.services.inference import InferenceService
+from pinyon.types import EmbedResult, SparseEmbedResult
 
 
 def pinecone(inference: InferenceService) -> Dialect:
@@ -19,14 +37,23 @@ def pinecone(inference: InferenceService) -> Dialect:
 
     async def embed(request: Request, body: bytes) -> Response:
         call = decode(EMBED_BODY, body)
-        wanted = convert.embed_request(call, inference.get_model(call.model))
+        record_model(request, call.model)
+        spec = inference.get_model(call.model)
+        wanted = convert.embed_request(call, spec)
+        result: EmbedResult | SparseEmbedResult
         with named_on_the_wire(convert.embed_param):
-            result = await inference.embed(wanted)
+            if spec.vector_type == "sparse":
+                result = await inference.embed_sparse(wanted)
+                answer = convert.embed_sparse_response(result)
+            else:
+                result = await inference.embed(wanted)
+                answer = convert.embed_response(result)
         record_use(request, model=result.model, inputs=len(call.inputs), tokens=int(result.tokens.sum()))
-        return json_response(convert.embed_response(result))
+        return json_response(answer)
 
     async def rerank(request: Request, body: bytes) -> Response:
         call = decode(RERANK_BODY, body)
+        record_model(request, call.model)
         spec = inference.get_model(call.model)
         wanted = convert.rerank_request(call, _documents(call), spec)
         with named_on_the_wire(lambda param: convert.rerank_param(param, convert.rank_fields(call))):
@@ -34,19 +61,19 @@ def pinecone(inference: InferenceService) -> Dialect:
         record_use(request, model=result.model, inputs=len(call.documents), tokens=result.tokens)
         return json_response(convert.rerank_response(result, call))
 
+    def _info(name: str, spec: ModelSpec) -> ModelInfo:
+        is_here = inference.catalogue.is_here(spec)
+        return convert.model_info(spec, name=name, is_here=is_here, stand_in=inference.stand_in(name))
+
     async def list_models(request: Request, body: bytes) -> Response:
         task, vector_type = convert.models_filter(request.query_params)
-        models = [
-            convert.model_info(spec, name=name, is_here=inference.catalogue.is_here(spec))
-            for name, spec in inference.list_models(task, vector_type).items()
-        ]
+        models = [_info(name, spec) for name, spec in inference.list_models(task, vector_type).items()]
         return json_response(convert.model_info_response(ModelInfoList(models)))
 
     async def get_model(request: Request, body: bytes) -> Response:
         name = request.path_params["model_name"]
         spec = inference.get_model(name)
-        info = convert.model_info(spec, name=name, is_here=inference.catalogue.is_here(spec))
-        return json_response(convert.model_info_response(info))
+        return json_response(convert.model_info_response(_info(name, spec)))
 
     return Dialect(
         name="pinecone",
