@@ -1,4 +1,4 @@
-"""`python -m bench [embed|stores|imports] ...`: measures, and prints each ratio beside what the project aims at.
+"""`python -m bench [embed|stores|imports|grpc] ...`: measures, and prints each ratio beside what the project aims at.
 
 Exit status 0 whether or not a ratio falls short: a shared machine is no judge of a commit.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import argparse
 
-from bench import embed, imports, machine, stores
+from bench import calls, embed, imports, machine, stores
 from bench.figures import Figures, report
 
 QUICK = 20_000  # vectors
+GRPC = 10_000  # vectors that gRPC and REST write, each, in each round
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "which", nargs="*", choices=["embed", "stores", "imports", []], help="what to measure; all, if not said"
+        "which", nargs="*", choices=["embed", "stores", "imports", "grpc", []], help="what to measure; all, if not said"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vectors", type=int, default=100_000, help="how many the stores hold")
@@ -27,13 +28,15 @@ def main() -> None:
     vectors = QUICK if options.quick else options.vectors
     rows = QUICK if options.quick else options.rows
     print(f"\n{machine.describe()}")
-    for which in options.which or ["embed", "stores", "imports"]:
+    for which in options.which or ["embed", "stores", "imports", "grpc"]:
         figures = Figures()
         match which:
             case "embed":
                 aims = embed.measure(rounds, figures)
             case "stores":
                 aims = stores.measure(vectors, rounds, figures)
+            case "grpc":
+                aims = calls.measure(min(vectors, GRPC), rounds, figures)
             case _:
                 aims = imports.measure(rows, figures)
         print(f"\n{which}\n\n{figures.table()}\n\n{report(aims)}", flush=True)

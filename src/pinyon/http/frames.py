@@ -64,6 +64,8 @@ class FrameReader:
         self._held = bytearray()  # less than a frame
         self._has_begun = False  # its preface is here
         self.is_greeted = False  # and its settings
+        # The newest block that left the table of headers as it was, and what it says: many clients send the same again.
+        self._repeated: tuple[bytes, Headers] = b"", []
         self._head: HeadersFrame | None = None  # its block goes on in the next frame
         self._block = b""
 
@@ -111,12 +113,22 @@ class FrameReader:
             raise Broken(ErrorCode.ENHANCE_YOUR_CALM)
         if "END_HEADERS" in frame.flags:
             head, block, self._head, self._block = self._head, self._block, None, b""
-            try:
-                # Whatever becomes of them: those to come depend on them.
-                headers = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
-            except HPACKError:
-                raise Broken(ErrorCode.COMPRESSION_ERROR) from None
-            yield HeaderBlock(head.stream_id, headers, "END_STREAM" in head.flags)
+            # Whatever becomes of them: those to come depend on them.
+            yield HeaderBlock(head.stream_id, self._unpacked(block), "END_STREAM" in head.flags)
+
+    def _unpacked(self, block: bytes) -> Headers:
+        if block and block == self._repeated[0]:
+            return self._repeated[1]
+        table = self._decoder.header_table
+        entries = table.dynamic_entries  # the newest first, each an object of its own
+        before = table.maxsize, len(entries), entries[0] if entries else None
+        try:
+            headers = [(name, value) for name, value in self._decoder.decode(block, raw=True)]
+        except HPACKError:
+            raise Broken(ErrorCode.COMPRESSION_ERROR) from None
+        is_same = before[:2] == (table.maxsize, len(entries)) and (not entries or entries[0] is before[2])
+        self._repeated = (block, headers) if is_same else (b"", [])
+        return headers
 
 
 def _parsed(held: bytearray, start: int, end: int) -> Frame:
