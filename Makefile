@@ -21,7 +21,7 @@ help:
 	@echo "make test-postgres  the tests of state, services and control plane, on PostgreSQL too"
 	@echo "make test-crash     2,000 rounds of kill -9 over the embedded store; make test has 200"
 	@echo "make check    ruff, mypy, import-linter"
-	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed or ARGS=stores: one half)"
+	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed, stores or grpc: one part)"
 	@echo "make proto    generate the code of the gRPC messages anew, after a change of their .proto"
 	@echo "make lock     renew requirements/*.txt and package-lock.json (needs uv and npm)"
 

@@ -11,7 +11,7 @@ from bench import calls, embed, imports, machine, stores
 from bench.figures import Figures, report
 
 QUICK = 20_000  # vectors
-GRPC = 10_000  # vectors that gRPC and REST write, each, in each round
+GRPC = 10_000  # vectors that REST and gRPC write, each, in each round
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ import orjson
 from bench import load
 from bench.client import post
 from bench.figures import Aim, Figures
+from bench.store_data import Floats
 from pinyon.dialects.pinecone.data.proto import vector_service_pb2 as pb
 from pinyon.http.frames import PREFACE, Headers, headers_frame
 
@@ -42,11 +43,11 @@ class Rest:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._url = f"http://127.0.0.1:{port}"
 
-    def upsert(self, ids: Sequence[str], vectors: np.ndarray, namespace: str) -> bytes:  # type: ignore[type-arg]
+    def upsert(self, ids: Sequence[str], vectors: Floats, namespace: str) -> bytes:
         rows = [{"id": id, "values": row} for id, row in zip(ids, vectors, strict=True)]
         return self._post("/vectors/upsert", {"vectors": rows, "namespace": namespace})
 
-    def query(self, vector: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    def query(self, vector: Floats) -> bytes:
         return self._post("/query", {"vector": vector, "topK": _TOP_K, "namespace": FEW})
 
     def _post(self, path: str, body: object) -> bytes:
@@ -79,11 +80,11 @@ class Grpc:
         self._stream = -1
         self._data = b""
 
-    def upsert(self, ids: Sequence[str], vectors: np.ndarray, namespace: str) -> bytes:  # type: ignore[type-arg]
+    def upsert(self, ids: Sequence[str], vectors: Floats, namespace: str) -> bytes:
         rows = [pb.Vector(id=id, values=row.tobytes()) for id, row in zip(ids, vectors, strict=True)]
         return self._call("Upsert", pb.UpsertRequest(vectors=rows, namespace=namespace).SerializeToString())
 
-    def query(self, vector: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    def query(self, vector: Floats) -> bytes:
         call = pb.QueryRequest(vector=vector.tobytes(), top_k=_TOP_K, namespace=FEW)
         return self._call("Query", call.SerializeToString())
 
@@ -195,7 +196,7 @@ def measure(vectors: int, rounds: int, figures: Figures) -> list[Aim]:
     ]  # fmt: skip
 
 
-def _upserts(clients: dict[str, Client], data: np.ndarray, figures: Figures) -> None:  # type: ignore[type-arg]
+def _upserts(clients: dict[str, Client], data: Floats, figures: Figures) -> None:
     """Each writes its own records, a tenth of them at a time, so that the index grows for both alike. In the first
     round they are new, and then the same again."""
     part = max(BATCH, len(data) // 10 // BATCH * BATCH)
@@ -211,7 +212,7 @@ def _upserts(clients: dict[str, Client], data: np.ndarray, figures: Figures) -> 
         figures.add(f"{name} upsert, records/s", len(data) / seconds)
 
 
-def _queries(clients: dict[str, Client], asked: np.ndarray, figures: Figures) -> None:  # type: ignore[type-arg]
+def _queries(clients: dict[str, Client], asked: Floats, figures: Figures) -> None:
     taken: dict[str, list[float]] = {name: [] for name in clients}
     for _ in range(_TURNS):
         for name, client in clients.items():

@@ -38,8 +38,8 @@ class _Beside(Server):
         known = functools.partial(_Known, self.config, self.server_state, self.lifespan.state, room=self._room)
         assert self._room.http2 is not None
         http2 = functools.partial(self._room.http2, self.server_state, self._room)
-        for make, listener in zip((known, http2), self._direct, strict=True):
-            self.servers.append(await loop.create_server(make, sock=listener))
+        self.servers.append(await loop.create_server(known, sock=self._direct[0]))
+        self.servers.append(await loop.create_server(http2, sock=self._direct[1]))
         assert sockets is not None
         print(*(each.getsockname()[1] for each in (*sockets, *self._direct)), flush=True)
 

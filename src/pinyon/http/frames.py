@@ -72,26 +72,34 @@ class FrameReader:
     def read(self, data: bytes) -> Iterator[Frame | HeaderBlock]:
         """What is whole, with headers in one piece. Raises Broken."""
         held = self._held
-        held += data
+        if held:
+            held += data
+            whole: bytes | bytearray = held
+        else:
+            whole = data  # most of what comes begins with a frame: it is read where it is
         at = 0
         if not self._has_begun:
-            if not held.startswith(PREFACE):
-                if PREFACE.startswith(held):
-                    return
-                raise Broken(ErrorCode.PROTOCOL_ERROR)
+            if not whole.startswith(PREFACE):
+                if not PREFACE.startswith(whole):
+                    raise Broken(ErrorCode.PROTOCOL_ERROR)
+                held[:] = whole
+                return
             self._has_begun = True
             at = len(PREFACE)
-        while len(held) - at >= _HEAD:
-            size = int.from_bytes(held[at : at + 3], "big")
+        while len(whole) - at >= _HEAD:
+            size = int.from_bytes(whole[at : at + 3], "big")
             if size > MAX_FRAME:
                 raise Broken(ErrorCode.FRAME_SIZE_ERROR)
             end = at + _HEAD + size
-            if len(held) < end:
+            if len(whole) < end:
                 break
-            frame = _parsed(held, at, end)
+            frame = _parsed(whole, at, end)
             at = end
             yield from self._take(frame)
-        del held[:at]
+        if whole is held:
+            del held[:at]
+        else:
+            held += whole[at:]
 
     def _take(self, frame: Frame) -> Iterator[Frame | HeaderBlock]:
         if not self.is_greeted:
@@ -131,9 +139,9 @@ class FrameReader:
         return headers
 
 
-def _parsed(held: bytearray, start: int, end: int) -> Frame:
+def _parsed(whole: bytes | bytearray, start: int, end: int) -> Frame:
     # Without a copy of a large frame: hyperframe makes one of what it keeps.
-    with memoryview(held) as view, view[start : start + _HEAD] as head, view[start + _HEAD : end] as body:
+    with memoryview(whole) as view, view[start : start + _HEAD] as head, view[start + _HEAD : end] as body:
         try:
             frame, _ = Frame.parse_frame_header(head)
             frame.parse_body(body)

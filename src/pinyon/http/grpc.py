@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 from pinyon.errors import InvalidRequest, PayloadTooLarge, PinyonError, Unavailable, Unsupported
 from pinyon.http.endpoint import CLIENT_CLOSED_REQUEST, STOPPED, Surroundings
 from pinyon.http.frames import Headers
-from pinyon.http.http2 import Stream
 from pinyon.http.logging import where_raised
+from pinyon.http.streams import Stream
 
 logger = logging.getLogger("pinyon.access")
 bug_logger = logging.getLogger("pinyon.bug")

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Protocol
 
 from hyperframe.frame import (
     DataFrame,
@@ -39,6 +37,7 @@ from pinyon.http.frames import (
 )
 from pinyon.http.logging import where_raised
 from pinyon.http.room import Room
+from pinyon.http.streams import OpenCall, Stream
 
 logger = logging.getLogger("pinyon.server")
 bug_logger = logging.getLogger("pinyon.bug")
@@ -52,55 +51,6 @@ RESETS = 200  # streams that a client may take back, beyond one for each that wa
 CONTROLS = 1000  # frames between two sweeps that neither carry some of a request nor take some of an answer
 DEFAULT_WINDOW = 65_535
 LARGEST_WINDOW = 2**31 - 1
-
-
-class Call(Protocol):
-    """What becomes of one stream. All of it is called from the event loop, and none of it raises."""
-
-    def data(self, part: bytes) -> None: ...
-    def end(self) -> None:
-        """The request is whole."""
-
-    def stalled(self) -> None:
-        """No part came for too long. It must be answered."""
-
-    def cancel(self) -> None:
-        """The client took it back, or is gone. It must not be answered any more."""
-
-
-class Stream:
-    """One request's stream, as its call sees it."""
-
-    __slots__ = ("_connection", "call", "id", "is_whole", "rest", "send_window", "touched", "trailers", "unsaid")
-
-    def __init__(self, connection: Http2Connection, id: int, send_window: int) -> None:
-        self._connection = connection
-        self.id = id
-        self.call: Call | None = None  # None before it is opened, and once it was answered
-        self.is_whole = False
-        self.touched = time.monotonic()
-        self.unsaid = 0  # bytes that came, and that the client was not told of
-        self.send_window = send_window
-        self.rest = memoryview(b"")  # of the answer's body
-        self.trailers: Headers = []
-
-    @property
-    def port(self) -> int:
-        """Where the client connected to."""
-        return self._connection.port
-
-    @property
-    def tasks(self) -> set[asyncio.Task[None]]:
-        """What the server waits for before it stops."""
-        return self._connection.tasks
-
-    def answer(self, headers: Headers, body: bytes = b"", trailers: Headers | None = None) -> None:
-        """The whole answer, once. Without trailers the headers are all of it."""
-        self._connection.answer(self, headers, body, trailers)
-
-
-# Makes what becomes of a stream, by its headers; None if it has answered it.
-OpenCall = Callable[[Stream, Headers], Call | None]
 
 
 class Http2Connection(asyncio.Protocol):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pinyon.errors import NotFound
-from pinyon.http.http2 import OpenCall
+from pinyon.http.streams import OpenCall
 
 # Opens a socket to clients; gives what closes it to new ones.
 Accept = Callable[[socket.socket], Awaitable[Callable[[], None]]]

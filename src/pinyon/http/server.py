@@ -17,9 +17,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from pinyon.http.connection import Connection
-from pinyon.http.http2 import Http2Connection, OpenCall
+from pinyon.http.http2 import Http2Connection
 from pinyon.http.ports import Ports
 from pinyon.http.room import ConnectionLimits, Room
+from pinyon.http.streams import OpenCall
 
 try:
     import resource
