@@ -34,13 +34,12 @@ fields = st.dictionaries(
     st.sampled_from(["x", "", 0.0, -1.5, 1e300, True, False]) | st.lists(st.sampled_from(["x", "y"]), max_size=2),
     max_size=3,
 )
+# One mistake at most: of two, either may be told, since the fields of a message have no order.
 filters: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
     st.sampled_from(["f", "ü"]),
-    st.sampled_from(
-        ["x", 0.0, True, {"$gte": -1.5}, {"$in": ["x", 0.0]}, {"$ne": "x"}, {"$exists": False}, {"$no": 1}]
-    ),
+    st.sampled_from(["x", 0.0, True, {"$gte": -1.5}, {"$in": ["x", 0.0]}, {"$ne": "x"}, {"$exists": False}]),
     max_size=2,
-)
+) | st.just({"f": {"$no": 1}})
 vectors = st.tuples(ids, st.none() | values, st.none() | weights, fields)
 
 
