@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from pinyon.dialects.pinecone.data.grpc_convert import decode, upsert_request
 from pinyon.dialects.pinecone.data.proto import vector_service_pb2 as pb
-from pinyon.errors import InvalidRequest
+from pinyon.errors import InvalidRequest, PayloadTooLarge
 from tests.dialects.pinecone.pinecone_data_server import VERSIONS
 from tests.dialects.pinecone.pinecone_grpc_messages import WRONG, packed, plain_vector, sparse, struct_of, vector
 from tests.dialects.pinecone.pinecone_grpc_server import BothServer, both_server
@@ -214,14 +214,32 @@ def test_values_come_back_bit_for_bit(both: BothServer) -> None:
     assert found.vectors["bits"].values == odd.tobytes()
 
 
-def test_too_many_records_are_counted_before_they_are_decoded() -> None:
-    message = b"\x0a\x00" * (1 << 20)
-    with pytest.raises(InvalidRequest, match="1 to 1000 records, and holds 1048576"):
-        upsert_request(message)
-    # and counting what is no message ends
-    for odd in (b"\xff" * (2 << 20), b"\x0a" + b"\xff" * (2 << 20), b"\x0a\xff\xff\xff\xff\x07" + b"x" * (2 << 20)):
-        with pytest.raises(InvalidRequest):
-            upsert_request(odd)
+def test_large_messages_are_looked_through_before_they_are_decoded() -> None:
+    """Decoded, what is refused here would take gigabytes."""
+
+    def refused(message: bytes) -> str:
+        with pytest.raises(InvalidRequest) as caught:
+            upsert_request(message, 2 << 20)
+        return caught.value.reason
+
+    assert refused(b"\x0a\x00" * (1 << 20)) == "must hold 1 to 1000 records, and holds 1048576"
+    tiny = b"\x0a\x00" * (6 << 20)  # an empty value each
+    assert refused(_nested(tiny, 0x32, 0x12, 0x0A, 0x1A, 0x0A)).startswith("Request size 13MB exceeds")
+    assert refused(_nested(b"\x0a\x01a" * (1 << 20), 0x0A)) == "has too many fields"
+    loose = b"\x15abcd" * (1 << 19)
+    for odd in (b"\xff" * (2 << 20), b"\x0a" + b"\xff" * (2 << 20), b"\x0a\xff\xff\xff\xff\x07" + b"x" * (2 << 20),
+                _nested(loose, 0x0A), b"\x08\x01" + b"\x0a\x00" * (1 << 20)):  # fmt: skip
+        assert refused(odd) == "The message is not of the type UpsertRequest"
+    with pytest.raises(PayloadTooLarge):
+        decode(pb.QueryRequest, b"\x1a" * (5 << 20))
+    large = [vector(f"{n}", *range(20_000)) for n in range(30)]
+    assert len(upsert_request(pb.UpsertRequest(vectors=large).SerializeToString(), 2 << 20)[1]) == 30
+
+
+def _nested(data: bytes, *tags: int) -> bytes:
+    for tag in tags:
+        data = bytes([tag]) + _length(data) + data
+    return data
 
 
 # --- where a call goes, keys, size, time

@@ -35,7 +35,7 @@ def pinecone_grpc(records: RecordsService, index_at: Callable[[str], str | None]
     """`index_at` gives the index whose host an authority is, None if it is none's."""
 
     async def upsert(message: bytes, index: str, version: str) -> Reply:
-        namespace, drafts = messages.upsert_request(message)
+        namespace, drafts = messages.upsert_request(message, records.limits.max_upsert_bytes)
         with named_on_the_wire(convert.upsert_param):
             done = await records.upsert(index, namespace, drafts)
         return _written(pb.UpsertResponse(upserted_count=done.count), done.sequence)

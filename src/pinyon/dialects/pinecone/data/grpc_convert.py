@@ -7,7 +7,8 @@ are not: they go from the message into an array as they are.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -19,7 +20,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from pinyon.dialects.base import validation_reason
 from pinyon.dialects.pinecone.data import convert, schema
 from pinyon.dialects.pinecone.data.proto import vector_service_pb2 as pb
-from pinyon.errors import InvalidRequest
+from pinyon.errors import InvalidRequest, PayloadTooLarge
 from pinyon.services.record_checks import MAX_RECORDS, Draft
 from pinyon.services.records import Fetched, Ids, Matches, Namespace, Namespaces, Stats, VectorQuery
 from pinyon.state.records import VectorType
@@ -28,13 +29,20 @@ from pinyon.types import FloatArray
 
 M = TypeVar("M", bound=Message)
 
-_FIXED32 = 5  # a wire type
-# A message of more bytes has its records counted before it is decoded. Decoded, small ones take 30 times their bytes.
-_COUNT_FROM = 1 << 20
+_LENGTH, _FIXED32 = 2, 5  # wire types
+# Decoded, small values take 24 times their bytes. So an upsert of more is looked through before it is decoded, and
+# another message of more is refused: the largest that make sense have half a megabyte.
+_LARGE = 1 << 20
+_MAX_OTHER = 4 << 20
+_MAX_FIELDS = 16  # of a record
+# Metadata has at most so many times the bytes here that it has as JSON, by which upserts are bounded.
+_PER_JSON = 4
 
 
 def decode(kind: type[M], message: bytes) -> M:
     """Raises InvalidRequest."""
+    if len(message) > _MAX_OTHER and kind is not pb.UpsertRequest:
+        raise PayloadTooLarge(_MAX_OTHER)
     decoded = kind()
     try:
         decoded.ParseFromString(message)
@@ -83,10 +91,10 @@ def _filter(message: Message) -> dict[str, object] | None:
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def upsert_request(message: bytes) -> tuple[str, list[Draft]]:
-    """The namespace and the records."""
-    if len(message) > _COUNT_FROM and (count := _count(message)) > MAX_RECORDS:
-        raise InvalidRequest(f"must hold 1 to {MAX_RECORDS} records, and holds {count}", ("vectors",))
+def upsert_request(message: bytes, max_bytes: int) -> tuple[str, list[Draft]]:
+    """The namespace and the records, of which `max_bytes` may be stored together. Raises InvalidRequest."""
+    if len(message) > _LARGE:
+        _look_through(message, max_bytes)
     call = decode(pb.UpsertRequest, message)
     return convert.namespace_in(call.namespace), [_draft(vector, n) for n, vector in enumerate(call.vectors)]
 
@@ -104,17 +112,35 @@ def _draft(vector: pb.Vector, position: int) -> Draft:
         raise
 
 
-def _count(message: bytes) -> int:
-    """How many fields of number 1 and a length stand at the top of the message, up to where it makes no sense."""
-    at = count = 0
-    while at < len(message):
+def _look_through(message: bytes, max_bytes: int) -> None:
+    """Raises InvalidRequest for what would take far more memory than its bytes, to be refused afterwards."""
+    records = metadata = 0
+    for field, start, end in _fields(message, 0, len(message)):
+        if field != 1:
+            continue
+        records += 1
+        for count, (inner, first, last) in enumerate(_fields(message, start, end)):
+            metadata += last - first if inner == pb.Vector.METADATA_FIELD_NUMBER else 0
+            if count > _MAX_FIELDS:
+                raise InvalidRequest("has too many fields", ("vectors", records - 1))
+    if records > MAX_RECORDS:
+        raise InvalidRequest(f"must hold 1 to {MAX_RECORDS} records, and holds {records}", ("vectors",))
+    if metadata > _PER_JSON * max_bytes + _LARGE:
+        megabytes, limit = math.ceil(metadata / _LARGE), round(max_bytes / _LARGE, 2)
+        reason = f"Request size {megabytes}MB exceeds the maximum supported size of {limit:g}MB"
+        raise InvalidRequest(reason, ("vectors",))
+
+
+def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The number, start and end of each field: all of an upsert's and a record's have a length. Raises
+    InvalidRequest."""
+    while at < end:
         tag, at = _varint(message, at)
-        if tag & 7 != 2:
-            break
         size, at = _varint(message, at)
+        if tag & 7 != _LENGTH or at + size > end:
+            raise InvalidRequest("The message is not of the type UpsertRequest")
+        yield tag >> 3, at, at + size
         at += size
-        count += tag >> 3 == 1
-    return count
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
