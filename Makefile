@@ -12,7 +12,7 @@ SDKS := pinecone7 pinecone8 pinecone9 typescript
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve check test test-postgres test-crash bench oracle lock clean
+.PHONY: help install serve check test test-postgres test-crash bench oracle proto lock clean
 
 help:
 	@echo "make serve    set up, then answer on http://127.0.0.1:5080"
@@ -21,7 +21,8 @@ help:
 	@echo "make test-postgres  the tests of state, services and control plane, on PostgreSQL too"
 	@echo "make test-crash     2,000 rounds of kill -9 over the embedded store; make test has 200"
 	@echo "make check    ruff, mypy, import-linter"
-	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed, models or stores: one part)"
+	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed, models, sparse, stores, imports or grpc: one part)"
+	@echo "make proto    generate the code of the gRPC messages anew, after a change of their .proto"
 	@echo "make lock     renew requirements/*.txt and package-lock.json (needs uv and npm)"
 
 $(BIN)/python:
@@ -88,6 +89,10 @@ $(VENV)/.bench: requirements/bench.txt | $(BIN)/python
 
 bench: $(VENV)/.oracle $(VENV)/.bench
 	$(BIN)/python -m bench $(ARGS)
+
+PROTO := pinyon/dialects/pinecone/data/proto/vector_service.proto
+proto: $(VENV)/.test
+	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/$(PROTO)
 
 lock:
 	requirements/lock.sh

@@ -1,4 +1,4 @@
-"""`python -m bench [embed|models|sparse|stores|imports] ...`: measures, and prints each ratio beside its aim.
+"""`python -m bench [embed|models|sparse|stores|imports|grpc] ...`: measures, and prints each ratio beside its aim.
 
 Exit status 0 whether or not a ratio falls short: a shared machine is no judge of a commit.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-from bench import embed, imports, machine, models, sparse, stores
+from bench import calls, embed, imports, machine, models, sparse, stores
 from bench.figures import Figures, report
 
 QUICK = 20_000  # vectors
+GRPC = 10_000  # vectors that REST and gRPC write, each, in each round
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     parser.add_argument(
         "which",
         nargs="*",
-        choices=["embed", "models", "sparse", "stores", "imports", []],
+        choices=["embed", "models", "sparse", "stores", "imports", "grpc", []],
         help="what to measure; all, if not said",
     )
     parser.add_argument("--rounds", type=int, default=3)
@@ -30,7 +31,7 @@ def main() -> None:
     vectors = QUICK if options.quick else options.vectors
     rows = QUICK if options.quick else options.rows
     print(f"\n{machine.describe()}")
-    for which in options.which or ["embed", "models", "sparse", "stores", "imports"]:
+    for which in options.which or ["embed", "models", "sparse", "stores", "imports", "grpc"]:
         figures = Figures()
         match which:
             case "embed":
@@ -41,6 +42,8 @@ def main() -> None:
                 aims = sparse.measure(rounds, figures)
             case "stores":
                 aims = stores.measure(vectors, rounds, figures)
+            case "grpc":
+                aims = calls.measure(min(vectors, GRPC), rounds, figures)
             case _:
                 aims = imports.measure(rows, figures)
         print(f"\n{which}\n\n{figures.table()}\n\n{report(aims)}", flush=True)

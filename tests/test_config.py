@@ -25,6 +25,8 @@ TABLES = "tables with a kind (s3, gcs or azure) and texts: endpoint_override, re
 SOURCES: dict[str, tuple[tuple[str, Any], tuple[str, Any], tuple[Any, Any]]] = {
     "host": (('"10.0.0.1"', "10.0.0.1"), ("::1", "::1"), ("localhost", "localhost")),
     "port": (("1", 1), ("2", 2), ("3", 3)),
+    "tls_cert": (('"/a"', "/a"), ("/b", "/b"), ("/c", "/c")),
+    "tls_key": (('"/a"', "/a"), ("/b", "/b"), ("/c", "/c")),
     "data_dir": (('"/a"', "/a"), ("/b", "/b"), ("/c", "/c")),
     "models": (
         ('{ a = "org/1", b = "org/1" }', {"a": "org/1", "b": "org/1"}),

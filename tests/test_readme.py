@@ -37,6 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 EXPECTED_OUTPUT = {
     "create_index_for_model": r"1 Pines are conifers\.\n",
+    "grpc=True": r"east\n",
     "pinecone": r"384 \d+\n1 0\.\d+\n",
     "openai": r"384 \d+\n",
     "perplexity": r"384 \d+\n",

@@ -31,6 +31,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what requests can make large. Section `[limits]` of the file."""
 
     max_body_bytes: Positive = 16 * 1024 * 1024
+    max_message_bytes: Positive = 128 * 1024 * 1024  # of one message over gRPC
     max_held_bytes: Positive = 128 * 1024 * 1024  # of all bodies that are being answered together; past it, 429
     max_queued_tokens: Positive = 1_000_000  # over all requests that wait for one model; past it, 429
     max_connections: Positive = 4096
@@ -69,6 +70,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 5080
+    tls_cert: str = ""  # a file; with tls_key: what TLS is spoken with, on every port
+    tls_key: str = ""
     data_dir: str = ""  # "": see `data_path`
     models: dict[str, str] = {}  # name -> local folder, or hub repository id with an optional @revision
     preload: tuple[str, ...] = ("all-minilm-l6-v2",)  # loaded and warmed before the server says it is ready
@@ -109,6 +112,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("data_dir: this user has no home folder, name a folder for models: --data-dir") from None
 
     @property
+    def scheme(self) -> str:
+        """Of the URLs that clients are told."""
+        return "https" if self.tls_cert else "http"
+
+    @property
     def models_path(self) -> Path:
         return self.data_path / "models"
 
@@ -134,6 +142,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _EXPECTED: Mapping[str, str] = {
     "host": "an address or a host name",
     "port": "a whole number from 0 to 65535",
+    "tls_cert": "a file",
+    "tls_key": "a file",
     "data_dir": "a folder",
     "models": "names (letters, digits and . _ - / : @) with a folder or a hub repository each",
     "preload": "a list of model names",
@@ -173,6 +183,8 @@ _BUDGET = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?(%|MB|GB)")
 _PORTS = re.compile(r"([0-9]{4,5})-([0-9]{4,5})")
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "host": lambda host: bool(host) and host.isprintable() and " " not in host,
+    "tls_cert": lambda path: "\0" not in path,
+    "tls_key": lambda path: "\0" not in path,
     "data_dir": lambda folder: "\0" not in folder,
     "models": lambda models: all(_NAME.fullmatch(n) and s and "\0" not in s for n, s in models.items()),
     "preload": all,
@@ -249,7 +261,7 @@ def _read_file(path: Path | None) -> dict[str, Any]:
     if "import_roots" in settings:
         roots = settings["import_roots"]
         settings["import_roots"] = tuple(r if r.startswith("~") else str((path.parent / r).absolute()) for r in roots)
-    for name in ("data_dir", "backup_dir"):
+    for name in ("data_dir", "backup_dir", "tls_cert", "tls_key"):
         where = settings.get(name)
         if where and not where.startswith("~") and "://" not in where:
             settings[name] = str((path.parent / where).absolute())

@@ -62,9 +62,13 @@ class Process:
 
     @property
     def port(self) -> int:
-        match = re.search(r"url=http://127\.0\.0\.1:(\d+)", self.line(" listening "))
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def url(self) -> str:
+        match = re.search(r"url=(https?://127\.0\.0\.1:\d+)", self.line(" listening "))
         assert match is not None
-        return int(match[1])
+        return match[1]
 
     def wait_ready(self) -> int:
         """The port, once the model is loaded."""

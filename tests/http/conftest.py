@@ -12,8 +12,8 @@ import pytest
 
 from pinyon.app import asgi, dialects
 from pinyon.dialects.base import Dialect, Handler, Route
-from pinyon.http.connection import ConnectionLimits
 from pinyon.http.metrics import Metrics
+from pinyon.http.room import ConnectionLimits
 from pinyon.services.inference import InferenceService
 from pinyon.testing import FakeEngine, fake_catalogue
 from tests.http.serving import Live, serving

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import ASGIApp
 
 from pinyon.catalog import ModelSpec
-from pinyon.http.connection import ConnectionLimits
 from pinyon.http.metrics import Metrics
+from pinyon.http.room import ConnectionLimits
 from pinyon.http.server import Server, listen
 from pinyon.testing import FakeEngine
 from pinyon.types import EmbedRequest, EmbedResult
@@ -62,8 +63,8 @@ class GatedEngine(FakeEngine):
 class ThreadedServer(Server):
     """The real server without its signals, which only a main thread can have."""
 
-    def __init__(self, app: ASGIApp, *, max_connections: int, limits: ConnectionLimits | None) -> None:
-        super().__init__(app, max_connections=max_connections, shutdown_seconds=20, limits=limits)
+    def __init__(self, app: ASGIApp, *, max_connections: int, limits: ConnectionLimits | None, **more: Any) -> None:
+        super().__init__(app, max_connections=max_connections, shutdown_seconds=20, limits=limits, **more)
         self.up = threading.Event()
 
     @contextlib.contextmanager
@@ -159,12 +160,18 @@ class Live:
 
 @contextlib.contextmanager
 def serving(
-    app: ASGIApp, engine: FakeEngine, metrics: Metrics, *, max_connections: int, limits: ConnectionLimits | None
+    app: ASGIApp,
+    engine: FakeEngine,
+    metrics: Metrics,
+    *,
+    max_connections: int = 100,
+    limits: ConnectionLimits | None = None,
+    **more: Any,
 ) -> Iterator[Live]:
-    """Serves `app` from a thread."""
+    """Serves `app` from a thread. `more` is Server's."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    server = ThreadedServer(app, max_connections=max_connections, limits=limits)
+    server = ThreadedServer(app, max_connections=max_connections, limits=limits, **more)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     with contextlib.ExitStack() as stack:

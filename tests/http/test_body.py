@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pinyon.dialects.base import json_response
-from pinyon.http.connection import ConnectionLimits
+from pinyon.http.room import ConnectionLimits
 from tests.http.conftest import Lines, Start
 from tests.http.serving import EMBED, EMBED_BODY, Answer, chunked, eventually, request
 

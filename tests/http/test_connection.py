@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pinyon.dialects.base import json_response
-from pinyon.http.connection import ConnectionLimits, _Answer
+from pinyon.http.connection import _Answer
+from pinyon.http.room import ConnectionLimits
 from tests.http.conftest import Lines, Start
 from tests.http.serving import EMBED, GatedEngine, chunked, eventually, request
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -35,8 +36,10 @@ from pinyon.engine.engine import Engine
 from pinyon.engine.loader import ModelError, describe
 from pinyon.engine.memory import budget_bytes
 from pinyon.errors import NotFound, Unavailable, WrongMethod
+from pinyon.http import tls
 from pinyon.http.auth import KeyRing
 from pinyon.http.endpoint import Endpoint, Surroundings, Verb
+from pinyon.http.grpc import PREFIX, Calls
 from pinyon.http.limits import BodyBudget
 from pinyon.http.metrics import Metrics
 from pinyon.http.paths import Paths
@@ -64,15 +67,17 @@ def asgi(
     metrics: Metrics,
     max_body_bytes: int,
     max_held_bytes: int = 1 << 30,
+    budget: BodyBudget | None = None,
     is_ready: Callable[[], bool],
     stand_in: Callable[[str], str | None] = lambda model: None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> ASGIApp:
     """The application: every dialect at the root and under its prefix, and the server's own pages.
 
-    `stand_in` tells which local model is run in the place of one, for a header of every answer that it made.
+    `budget`, where there is one, stands for `max_held_bytes`. `stand_in` tells which local model is run in the place of
+    one, for a header of every answer that it made.
     """
-    budget = BodyBudget(max(max_held_bytes, max_body_bytes))
+    budget = budget or BodyBudget(max(max_held_bytes, max_body_bytes))
     around = Surroundings(KeyRing(keys), metrics, max_body_bytes, budget, stand_in)
     # path -> method -> who answers it
     table: dict[str, dict[str, list[tuple[Dialect, Verb]]]] = defaultdict(lambda: defaultdict(list))
@@ -266,17 +271,37 @@ async def build(config: Config, main_port: int) -> Ports:
                 with suppress(asyncio.CancelledError):
                     await loading
 
+    limits = config.limits
+    # What REST and gRPC hold together. A message of the largest size fits where it is alone.
+    budget = BodyBudget(max(limits.max_held_bytes, limits.max_body_bytes, limits.max_message_bytes + PREFIX))
     ports.app = asgi(
         dialects(inference, indexes.routes if indexes is not None else ()),
         keys=config.api_keys,
         metrics=metrics,
-        max_body_bytes=config.limits.max_body_bytes,
-        max_held_bytes=config.limits.max_held_bytes,
+        max_body_bytes=limits.max_body_bytes,
+        budget=budget,
         is_ready=lambda: preloading.is_ready,
         stand_in=inference.stand_in,
         lifespan=lifespan,
     )
+    if indexes is not None:
+        around = Surroundings(KeyRing(config.api_keys), metrics, limits.max_message_bytes, budget)
+        ports.open_call = Calls(around, indexes.grpc, ports.path_of).open
     return ports
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """None if there is no certificate. Raises ConfigError for one that cannot be used."""
+    if not config.tls_cert and not config.tls_key:
+        return None
+    if not (config.tls_cert and config.tls_key):
+        missing, given = ("tls_key", "tls_cert") if config.tls_cert else ("tls_cert", "tls_key")
+        raise ConfigError(f"{missing}: is needed beside {given}")
+    try:
+        return tls.context(config.tls_cert, config.tls_key)
+    except OSError as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"tls_cert, tls_key: cannot be used ({reason})") from None
 
 
 def run(config: Config) -> None:
@@ -284,17 +309,18 @@ def run(config: Config) -> None:
     cannot listen."""
     # A thread that works, as one that applies a write does, would else keep the event loop waiting for 5 ms a turn.
     sys.setswitchinterval(_TURN)
+    secure = tls_context(config)
     listener = listen(config.host, config.port)
     try:
-        uvloop.run(_run(config, listener))
+        uvloop.run(_run(config, listener, secure))
     finally:
         listener.close()
     logger.info("stopped")
 
 
-async def _run(config: Config, listener: socket.socket) -> None:
+async def _run(config: Config, listener: socket.socket, secure: ssl.SSLContext | None) -> None:
     app = await build(config, listener.getsockname()[1])
-    logger.info("listening", extra={"url": url_of(listener)})
+    logger.info("listening", extra={"url": url_of(listener, config.scheme)})
     limits = config.limits
     await serve(
         app,
@@ -302,4 +328,6 @@ async def _run(config: Config, listener: socket.socket) -> None:
         max_connections=limits.max_connections,
         shutdown_seconds=limits.shutdown_seconds,
         ports=app,
+        open_call=app.open_call,
+        tls=secure,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pinyon.catalog import Catalogue
 from pinyon.config import Config
-from pinyon.dialects.base import Route
+from pinyon.dialects.base import GrpcDialect, Route
 from pinyon.dialects.pinecone.control.routes import control_routes
 from pinyon.dialects.pinecone.control.routes_backups import backup_routes, collection_routes
 from pinyon.dialects.pinecone.data.routes import data_routes, import_routes
@@ -78,19 +80,35 @@ def host_of(config: Config, main_port: int) -> Callable[[IndexRecord], str]:
 
     def describe(record: IndexRecord) -> str:
         if config.index_hosts == "ports" and record.port is not None:
-            return f"http://{name}:{record.port}"
+            return f"{config.scheme}://{name}:{record.port}"
         if config.index_hosts in ("ports", "path"):
-            return f"http://{name}:{main_port}{path_of(record)}"
+            return f"{config.scheme}://{name}:{main_port}{path_of(record)}"
         return config.index_hosts.replace("{index}", record.name)
 
     return describe
 
 
+def index_at(config: Config) -> Callable[[str], str | None]:
+    """Which index is meant by the host that a call was sent to, as `config.index_hosts` names it or as
+    `<index>.localhost`; None if none is."""
+    hosts = ["{index}.localhost"]
+    if "{index}" in (host := urlsplit(config.index_hosts).hostname or ""):
+        hosts.append(host)
+    patterns = [re.compile(re.escape(host).replace(re.escape("{index}"), "([a-z0-9-]+)")) for host in hosts]
+
+    def find(authority: str) -> str | None:
+        name = authority.rpartition(":")[0] if authority[-1:].isdigit() and ":" in authority else authority
+        return next((found[1] for pattern in patterns if (found := pattern.fullmatch(name.lower()))), None)
+
+    return find
+
+
 @dataclass(frozen=True, slots=True)
 class Indexes:
-    """The index APIs of one server: the routes, and what has to run while they answer."""
+    """The index APIs of one server: the routes, the methods of gRPC, and what has to run while they answer."""
 
     routes: tuple[Route, ...]
+    grpc: GrpcDialect
     service: IndexService
     jobs: Jobs
     state: State
@@ -116,6 +134,7 @@ async def open_indexes(
     Raises ConfigError, and Unavailable if another process has them or the folder cannot be written.
     """
     # Not above: a server without indexes starts in two thirds of the time without SQLAlchemy and the store's engine.
+    from pinyon.dialects.pinecone.data.grpc import pinecone_grpc
     from pinyon.state import State
     from pinyon.stores.edge import EdgeStore
 
@@ -148,4 +167,4 @@ async def open_indexes(
         *data_routes(records),
         *import_routes(imports),
     )
-    return Indexes(routes, service, jobs, state, store)
+    return Indexes(routes, pinecone_grpc(records, index_at(config)), service, jobs, state, store)

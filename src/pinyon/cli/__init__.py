@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pinyon.cli import doctor, embed, jobs, models, serve
+from pinyon.cli import doctor, embed, jobs, models, serve, tls
 from pinyon.cli.settings import Failure
 from pinyon.config import ConfigError
 from pinyon.errors import PinyonError
@@ -41,5 +41,5 @@ def main() -> None:
     """Hosted embedding APIs on your own machine."""
 
 
-for _command in (serve.serve, embed.embed, models.models, jobs.jobs, doctor.doctor):
+for _command in (serve.serve, embed.embed, models.models, jobs.jobs, tls.tls, doctor.doctor):
     main.add_command(_command)

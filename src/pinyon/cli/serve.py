@@ -24,6 +24,8 @@ _CANNOT_LISTEN = {
 @setting_options(
     "host",
     "port",
+    "tls_cert",
+    "tls_key",
     "data_dir",
     "models",
     "stand_ins",

@@ -25,6 +25,8 @@ class Failure(Exception):
 _OPTIONS: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
     "host": (("--host",), {"help": "Address to listen on (127.0.0.1)."}),
     "port": (("--port",), {"help": "Port to listen on (5080); 0 takes any free one."}),
+    "tls_cert": (("--tls-cert",), {"metavar": "FILE", "help": "A certificate, its chain included, to speak TLS too."}),
+    "tls_key": (("--tls-key",), {"metavar": "FILE", "help": "The certificate's key."}),
     "data_dir": (("--data-dir",), {"metavar": "DIR", "help": "Where pulled models are kept (~/.local/share/pinyon)."}),
     "models": (
         ("--model", "models"),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -59,6 +59,41 @@ class Dialect:
     request_id_headers: tuple[str, ...] = ()
     # Whether a request for this model is this vendor's, on a path of the root that another vendor has too.
     claims: Callable[[str], bool] = lambda model: False
+
+
+# What a call over gRPC says beside its message: metadata, with the host that it was sent to as ":authority".
+Said = Mapping[str, str]
+# Given what was said, the path that the port stands for (None: the main port), and the message; gives the answer's
+# message, and metadata.
+GrpcHandler = Callable[[Said, str | None, bytes], Awaitable[tuple[bytes, Mapping[str, str]]]]
+
+
+class GrpcMethod(NamedTuple):
+    """`verb` is the core verb's name, for metrics and logs."""
+
+    verb: str
+    handle: GrpcHandler
+
+
+class GrpcStatus(NamedTuple):
+    """An error's answer. `code` is gRPC's, `http` what REST answers, for metrics and logs."""
+
+    code: int
+    http: int
+    reason: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcDialect:
+    """What a vendor says over gRPC. `methods` are by their path. `error` writes any PinyonError. The rest is as in
+    Dialect."""
+
+    name: str
+    methods: Mapping[str, GrpcMethod]
+    read_key: Callable[[Said], str | None]
+    error: Callable[[PinyonError], GrpcStatus]
+    request_id_headers: tuple[str, ...] = ()
 
 
 def bearer_key(request: Request) -> str | None:

@@ -1,5 +1,7 @@
 """One client's connection: uvicorn's, with bounds on what a client can send, hold open, and leave unread.
 
+It begins as HTTP/1.1. Where the first bytes are those of HTTP/2 or of TLS, it hands its transport over, and is done.
+
 uvicorn bounds neither a request's head nor the time that a head, a body or the reading of an answer takes. Here every
 wait has an end. The times are watched by one sweep over all connections and not by a timer each, so that a request that
 arrives and is answered as it should pays almost nothing for them.
@@ -11,8 +13,8 @@ import asyncio
 import http
 import logging
 import secrets
+import ssl
 import time
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
@@ -22,52 +24,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from pinyon.http.first_bytes import Speaks, spoken
+from pinyon.http.room import Room
+from pinyon.http.tls import secured
+
 logger = logging.getLogger("pinyon.server")
 
 # In the `state` of a request's scope: its body stopped arriving, and what came of it is not the whole.
 STALLED = "pinyon_stalled"
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """Bounds on one connection."""
-
-    head_bytes: int = 64 * 1024  # request line and headers; also what may stand between the parts of a chunked body
-    head_seconds: float = 30.0  # for all of a head, from its first byte
-    body_seconds: float = 60.0  # for the next part of a body
-    # Longer than the 5 s to 60 s for which clients keep an idle connection, so that it is they who close it.
-    idle_seconds: float = 75.0
-    reader_seconds: float = 60.0  # with an answer of which the client takes nothing
-    drain_bytes: int = 64 * 1024 * 1024  # of a body that was answered before it had arrived
-    pipelined: int = 32  # requests that wait on one connection for the answer to an earlier one
-    spare_seconds: float = 1.0  # an idle connection is not closed for a new one before it has been idle so long
-
-
-@dataclass(slots=True)
-class Room:
-    """What the connections of one server share: how many there may be, and which of them could be spared."""
-
-    max_connections: int
-    limits: ConnectionLimits = field(default_factory=ConnectionLimits)
-    # Connections without a request, and since when; the longest idle first.
-    idle: dict[Connection, float] = field(default_factory=dict)
-
-    def spare_one(self) -> bool:
-        """Closes the connection that has been idle for longest. False if there is none to spare."""
-        oldest = next(iter(self.idle), None)
-        if oldest is None or time.monotonic() - self.idle[oldest] < self.limits.spare_seconds:
-            return False
-        oldest.end()
-        return True
-
-    def sweep(self, connections: set[Any]) -> None:
-        """Ends what has waited for too long. To be called every second or so."""
-        now = time.monotonic()
-        expired = [idler for idler, since in self.idle.items() if now - since > self.limits.idle_seconds]
-        for connection in expired:
-            connection.end()
-        for connection in list(connections):
-            connection.check_wait(now)
 
 
 class _Part(Enum):
@@ -99,6 +63,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._room = room
         self._limits = room.limits
+        self._first: bytes | None = b""  # what came before it was clear what is spoken; None: it is
+        self._securing: asyncio.Task[None] | None = None
         self._part = _Part.NOTHING
         self._running: RequestResponseCycle | None = None  # `cycle` is the latest request, this the one being answered
         self._unseen = 0  # bytes since the last head or part of a body: what the parser holds, or throws away
@@ -120,6 +86,29 @@ class Connection(HttpToolsProtocol):
             return
         self._room.idle[self] = time.monotonic()
 
+    def _hand_over(self, protocol: asyncio.Protocol, data: bytes) -> None:
+        """To what answers on this connection from now on, and has these first bytes still to read."""
+        self._deaf = True
+        self._room.idle.pop(self, None)
+        self.connections.discard(self)
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        protocol.data_received(data)
+
+    async def _secure(self, context: ssl.SSLContext, first: bytes) -> None:
+        """Goes on inside TLS, as a new connection. Until then this one stands for it where connections are counted."""
+        try:
+            transport, data = await secured(self.transport, context, first, self._limits.head_seconds)
+        except OSError:
+            return  # the client's mistake: it does not trust us, or speaks something else
+        finally:
+            self.connections.discard(self)
+        inner = Connection(self.config, self.server_state, self.app_state, self.loop, room=self._room)
+        transport.set_protocol(inner)
+        inner.connection_made(transport)
+        if data and not transport.is_closing():
+            inner.data_received(data)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._room.idle.pop(self, None)
         running = self._running
@@ -132,6 +121,25 @@ class Connection(HttpToolsProtocol):
         if self._deaf:
             self._drain(len(data))
             return
+        if self._first is not None:
+            first = self._first + data
+            if (speaks := spoken(first)) is None:
+                self._first = first
+                # As the beginning of a head, for which the client has so long as for one.
+                self._room.idle.pop(self, None)
+                self._part = _Part.HEAD
+                return
+            self._first, self._part = None, _Part.NOTHING
+            if speaks is Speaks.HTTP2 and self._room.http2 is not None:
+                self._hand_over(self._room.http2(self.server_state, self._room), first)
+                return
+            if speaks is Speaks.TLS and self._room.tls is not None and self.scheme == "http":
+                self._deaf = True
+                self._room.idle.pop(self, None)
+                self.transport.pause_reading()  # what follows is the handshake's
+                self._securing = self.loop.create_task(self._secure(self._room.tls, first))
+                return
+            data = first
         self._unseen += len(data)
         try:
             self.parser.feed_data(data)
@@ -222,7 +230,9 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Called once, when the server stops: an idle connection ends now, another one after its last answer."""
-        if self._lingering:
+        if self._securing is not None:
+            self.transport.abort()
+        elif self._lingering:
             self.end()
         else:
             super().shutdown()

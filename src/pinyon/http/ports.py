@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pinyon.errors import NotFound
+from pinyon.http.streams import OpenCall
+
 # Opens a socket to clients; gives what closes it to new ones.
 Accept = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 
@@ -18,15 +21,18 @@ Accept = Callable[[socket.socket], Awaitable[Callable[[], None]]]
 class Ports:
     """An ASGI application around another one, `app`, and the ports that stand for paths of it.
 
-    Used from one event loop. `app` is set before the first request.
+    Used from one event loop. `app` is set before the first request, and `open_call` before the server starts, if HTTP/2
+    is spoken at these ports and the main one.
     """
 
     def __init__(self, listen: Callable[[int], socket.socket], app: ASGIApp | None = None) -> None:
         """`listen` gives a listening socket for a port. Raises OSError."""
         self.app = app
+        self.open_call: OpenCall | None = None
         self._listen = listen
         self._accept: Accept | None = None
         self._paths: dict[int, str] = {}
+        self._closed: set[int] = set()  # at which connections may still be open
         self._waiting: dict[int, socket.socket] = {}
         self._closers: dict[int, Callable[[], None]] = {}
 
@@ -49,14 +55,23 @@ class Ports:
             else:
                 self._closers[port] = await self._accept(listener)
         self._paths[port] = path
+        self._closed.discard(port)
 
     def close(self, port: int) -> None:
         """Stops answering. Connections that are open end with their next request: it is not found."""
-        self._paths.pop(port, None)
+        if self._paths.pop(port, None) is not None:
+            self._closed.add(port)
         if (listener := self._waiting.pop(port, None)) is not None:
             listener.close()
         if (closer := self._closers.pop(port, None)) is not None:
             closer()
+
+    def path_of(self, port: int) -> str | None:
+        """The path that a port stands for; None for one that was never opened here, such as the main one. Raises
+        NotFound for one that was closed."""
+        if (path := self._paths.get(port)) is None and port in self._closed:
+            raise NotFound("There is nothing here any more", kind="port", name=str(port))
+        return path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert self.app is not None

@@ -9,14 +9,18 @@ import ipaddress
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from pinyon.http.connection import Connection, ConnectionLimits, Room
+from pinyon.http.connection import Connection
+from pinyon.http.http2 import Http2Connection
 from pinyon.http.ports import Ports
+from pinyon.http.room import ConnectionLimits, Room
+from pinyon.http.streams import OpenCall
 
 try:
     import resource
@@ -55,9 +59,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -72,9 +76,13 @@ class Server(uvicorn.Server):
         shutdown_seconds: int,
         limits: ConnectionLimits | None = None,
         ports: Ports | None = None,
+        open_call: OpenCall | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`open_call` makes what becomes of a stream of HTTP/2: without it, HTTP/1.1 alone is spoken."""
         self._ports = ports
-        self._room = Room(max_connections, limits or ConnectionLimits())
+        http2 = functools.partial(Http2Connection, open=open_call) if open_call is not None else None
+        self._room = Room(max_connections, limits or ConnectionLimits(), http2, tls)
         waits = (getattr(self._room.limits, name) for name in ("head_seconds", "body_seconds", "reader_seconds"))
         # In uvicorn's ticks of 0.1 s: a second, less where a limit is short.
         self._sweep_every = max(1, min(10, int(min(*waits, self._room.limits.idle_seconds) * 10 / 4)))
@@ -153,15 +161,27 @@ async def serve(
     shutdown_seconds: int,
     limits: ConnectionLimits | None = None,
     ports: Ports | None = None,
+    open_call: OpenCall | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Answers on the listeners, and on `ports`, until SIGINT or SIGTERM, then finishes what is in flight and returns.
+
+    Each of them speaks HTTP/1.1, HTTP/2 where there is `open_call`, and both inside TLS too where there is `tls`.
 
     `shutdown_seconds` bounds the finishing. Past `max_connections`, a new connection takes the place of the one that
     has been idle for longest, or is answered 503 if none is idle.
     """
     _allow_files(max_connections + OTHER_FILES)
     asyncio.get_running_loop().set_exception_handler(_log_stray_error)
-    server = Server(app, max_connections=max_connections, shutdown_seconds=shutdown_seconds, limits=limits, ports=ports)
+    server = Server(
+        app,
+        max_connections=max_connections,
+        shutdown_seconds=shutdown_seconds,
+        limits=limits,
+        ports=ports,
+        open_call=open_call,
+        tls=tls,
+    )
     await server.serve(sockets=listeners)
 
 

@@ -19,12 +19,12 @@ SDKS = ROOT / ".sdk"
 TYPESCRIPT = Path(__file__).parent / "typescript"
 
 
-def run_python(major: int, program: str, url: str) -> dict[str, Any]:
+def run_python(major: int, program: str, url: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
     """What the program (a module of `programs`), given the server's URL, prints as JSON. Its `version` is checked to
     be the SDK's."""
     path = "" if major == 10 else str(_folder(f"pinecone{major}", "pinecone"))
     module = f"{__package__}.programs.{program}"
-    return _run([sys.executable, "-m", module, url], major, {"PYTHONPATH": path})
+    return _run([sys.executable, "-m", module, url], major, {"PYTHONPATH": path} | (environment or {}))
 
 
 def run_typescript(major: int, program: str, url: str) -> dict[str, Any]:

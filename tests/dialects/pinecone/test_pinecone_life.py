@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from pinyon.cli import main
 from tests.dialects.pinecone.sdk import run_python, run_typescript
 from tests.faults.test_process import Process
 
@@ -29,7 +31,7 @@ def serve(tmp_path: Path, worker_id: str) -> Iterator[Callable[..., str]]:
             process = Process(tmp_path, index_ports=ports, api_keys=["secret"], preload=[], **settings)
             stack.callback(process.end)
             processes.append(process)
-            return f"http://127.0.0.1:{process.port}"
+            return process.url
 
         yield start
         for process in processes:
@@ -45,6 +47,23 @@ def test_python(serve: Callable[..., str], major: int) -> None:
 @pytest.mark.parametrize("major", [7, 8, 9, 10])
 def test_python_asyncio(serve: Callable[..., str], major: int) -> None:
     run_python(major, "life_asyncio", serve())
+
+
+@pytest.mark.parametrize("major", [7, 8, 9, 10])
+def test_python_grpc(serve: Callable[..., str], major: int) -> None:
+    """Vectors over gRPC, at the port that REST has too."""
+    run_python(major, "life_grpc", serve())
+
+
+@pytest.mark.parametrize("major", [8, 9, 10])
+def test_python_grpc_and_rest_over_tls(serve: Callable[..., str], tmp_path: Path, major: int) -> None:
+    made = CliRunner().invoke(main, ["tls", "--data-dir", str(tmp_path)])
+    assert made.exit_code == 0, made.output
+    folder = tmp_path / "tls"
+    url = serve(tls_cert=str(folder / "server.pem"), tls_key=str(folder / "server.key"))
+    assert url.startswith("https://")
+    variable, authority = made.stdout.removeprefix("export ").strip().split("=")
+    run_python(major, "life_grpc", url, {variable: authority, "PINYON_TEST_CA": authority})
 
 
 @pytest.mark.parametrize("major", [7, 8, 9, 10])
