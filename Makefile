@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-dep
 LOCKED := $(PIP) --require-hashes --only-binary :all:
 # torch's build differs from machine to machine, so it is pinned by version and not by hash.
 TORCH := torch==2.13.0
-# The SDKs that drive the server beside those in the environment.
-SDKS := pinecone7 pinecone8 pinecone9 typescript
+# The SDKs that drive the server beside those in the environment, and an emulator of Azure's storage.
+SDKS := pinecone7 pinecone8 pinecone9 typescript azurite
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -43,8 +43,11 @@ $(VENV)/.sdk-pinecone%: requirements/pinecone%.txt | $(VENV)/.serve
 	@touch $@
 
 # Node.js comes from Debian's packages, and is installed if it is missing and this is root.
-$(VENV)/.sdk-typescript: $(addprefix tests/dialects/pinecone/typescript/,package.json package-lock.json .npmrc) | $(BIN)/python
-	$(BIN)/python -m tests.dialects.pinecone.typescript
+NPM := package.json package-lock.json .npmrc
+$(VENV)/.sdk-typescript: $(NPM:%=tests/dialects/pinecone/typescript/%) | $(BIN)/python
+$(VENV)/.sdk-azurite: $(NPM:%=tests/services/azurite/%) | $(BIN)/python
+$(VENV)/.sdk-typescript $(VENV)/.sdk-azurite:
+	$(BIN)/python -m tests.node $(<D)
 	@touch $@
 
 $(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt

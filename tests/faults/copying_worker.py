@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pinyon.services.archives import Place
+from pinyon.services.archive_place import Place
 from pinyon.services.backups import PageRequest, RestoreSettings
 from pinyon.state import BackupStatus, CollectionStatus, IndexStatus, JobKind, JobStatus, Pod, State
 from pinyon.stores.edge import EdgeStore

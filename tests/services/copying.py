@@ -26,14 +26,21 @@ class Copying:
     """`start` it, and `close` it. A second one over the same state and store is what follows a restart."""
 
     def __init__(
-        self, state: State, store: Store, folder: Path, addresses: Addresses | None = None, running: int = 2
+        self,
+        state: State,
+        store: Store,
+        folder: Path,
+        addresses: Addresses | None = None,
+        running: int = 2,
+        where: str | None = None,
     ) -> None:
+        """`where` the archives are, which is `backups` of the folder unless told."""
         self.state = state
         self.store = store
         self.folder = folder
         self.jobs = Jobs(state, running=running)
         self.indexes = IndexService(state, store, fake_catalogue(folder), addresses, self.jobs)
-        self.copies = Copies(state, self.indexes, str(folder / "backups"))
+        self.copies = Copies(state, self.indexes, where or str(folder / "backups"))
         self.backups = BackupService(state, self.indexes, self.jobs, self.copies)
         self.collections = CollectionService(state, self.indexes, self.jobs, self.copies)
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from pinyon.errors import FailedPrecondition, Unavailable
 from pinyon.services import archives
-from pinyon.services.archives import Archive, ArchiveInfo, Place, delete_archive, open_archive, write_archive
+from pinyon.services.archive_place import Place
+from pinyon.services.archives import Archive, ArchiveInfo, delete_archive, open_archive, write_archive
 from pinyon.stores.base import Record, SparseVector
 from pinyon.testing_stores.scenario import content, sparse, tagged, vector
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pinyon.errors import InvalidRequest
 from pinyon.services import import_sources
 from pinyon.services.import_sources import Place, SourceFile, Sources, list_files
 from pinyon.state import JobStatus
+from tests.services import azure_server as azure
 from tests.services.gcs_server import gcs_server
 from tests.services.import_files import run, server, table, write
 from tests.services.s3_server import BUCKET, KEYS, S3, s3_server
@@ -260,7 +262,7 @@ def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (made["account_name"], made["account_key"]) == ("account", KEY)
     assert made["blob_storage_authority"] == ".blob.core.windows.net" and "sas_token" not in made
     made = options(sources.find("https://account.blob.core.usgovcloudapi.net/films/x", "sas"))
-    assert (made["account_name"], made["sas_token"]) == ("account", "sig=hush")
+    assert (made["account_name"], made["sas_token"]) == ("account", "?sig=hush")
     assert made["blob_storage_authority"] == ".blob.core.usgovcloudapi.net"
     assert made["dfs_storage_authority"] == ".dfs.core.usgovcloudapi.net"
     made = options(sources.find("az://films/x", "emulator"))
@@ -403,3 +405,92 @@ def test_an_import_from_gcs(tmp_path: Path) -> None:
         for uri in ("gs://films/nothing", "gs://no-such-bucket/x"):
             with pytest.raises(InvalidRequest, match="names a folder that is not there"):
                 list_files(Sources(integrations=given).find(uri, "store"))
+
+
+# --- Azure -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def azure_store() -> Iterator[azure.Azure]:
+    with azure.azure_server() as made:
+        yield made
+
+
+def azure_integration(store: azure.Azure, **credentials: Any) -> dict[str, Integration]:
+    return {"store": Integration("azure", store.endpoint, account=azure.ACCOUNT, **credentials)}
+
+
+@pytest.mark.parametrize(
+    "container, credentials",
+    [
+        (azure.CONTAINER, {"account_key": azure.KEY}),
+        (azure.CONTAINER, {"sas_token": azure.TOKEN}),
+        (azure.CONTAINER, {"sas_token": "?" + azure.TOKEN}),
+        (azure.PUBLIC, {"anonymous": True}),
+    ],
+)
+def test_an_import_from_azure(
+    azure_store: azure.Azure,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    container: str,
+    credentials: dict[str, Any],
+) -> None:
+    write(tmp_path / "in" / "n" / "a b.parquet", table(2500, "a"))
+    write(tmp_path / "in" / "__default__" / "0.parquet", table(700, "b"))
+    replace(azure_store, container=container).upload(tmp_path / "in", "a folder/of files")
+    given = azure_integration(azure_store, **credentials)
+    by_host = f"https://{azure.ACCOUNT}.blob.core.windows.net/{container}/a%20folder/of%20files"
+
+    async def test() -> None:
+        async with server(tmp_path, integrations=given) as made:
+            done = await made.started(by_host, integration_id="store")
+            assert (done.status, done.imported, done.error) == (JobStatus.COMPLETED, 3200, None)
+            assert await made.counts() == {"": 700, "n": 2500}
+            assert azure.KEY not in repr(await made.state.list_jobs())
+
+    caplog.clear()
+    with caplog.at_level("DEBUG"):
+        run(test)
+    assert azure.KEY not in caplog.text and "sig=" not in caplog.text
+    found = list_files(Sources(integrations=given).find(f"az://{container}/a folder/of files/", "store"))
+    assert [file.path for file in found] == ["__default__/0.parquet", "n/a b.parquet"]
+
+
+@pytest.mark.parametrize(
+    "uri, credentials, reason",
+    [
+        (f"az://{azure.CONTAINER}/nothing", {"account_key": azure.KEY}, "names a folder that is not there"),
+        ("az://no-such-container/x", {"account_key": azure.KEY}, "names a folder that is not there"),
+        (f"az://{azure.CONTAINER}/x", {"account_key": KEY}, "cannot be read: access is denied"),
+        (f"az://{azure.CONTAINER}/x", {"sas_token": azure.TOKEN + "x"}, "cannot be read: access is denied"),
+        (f"az://{azure.CONTAINER}/x", {"anonymous": True}, "cannot be read: access is denied"),
+        # Not even asked: pyarrow's client would end the process.
+        (f"az://{azure.CONTAINER}/x", {}, "is an integration whose credentials this server does not have"),
+    ],
+)
+def test_what_azure_does_not_give_is_refused(
+    azure_store: azure.Azure, uri: str, credentials: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        list_files(Sources(integrations=azure_integration(azure_store, **credentials)).find(uri, "store"))
+    assert caught.value.reason == reason
+
+
+def test_a_blob_that_goes_meanwhile_fails_the_import(azure_store: azure.Azure, tmp_path: Path) -> None:
+    for at in range(4):
+        write(tmp_path / "in" / "n" / f"{at}.parquet", table(2000, f"{at}-"))
+    azure_store.upload(tmp_path / "in", "going")
+
+    async def test() -> None:
+        async with server(tmp_path, integrations=azure_integration(azure_store, account_key=azure.KEY)) as made:
+            begun = await made.imports.start_import("i", f"az://{azure.CONTAINER}/going", integration_id="store")
+            while (await made.imports.describe_import("i", begun.id)).imported == 0:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(azure_store.delete, "going/n/3.parquet")
+            await made.jobs.wait(begun.id)
+            done = await made.imports.describe_import("i", begun.id)
+            assert done.status is JobStatus.FAILED and done.imported == 6000
+            assert done.error == "The uri holds n/3.parquet, which cannot be read"
+
+    run(test)

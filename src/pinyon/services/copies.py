@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pinyon.errors import FailedPrecondition, NotFound
+from pinyon.services.archive_place import Place
 from pinyon.services.indexes import IndexService, OpenIndex
 from pinyon.services.jobs import JobCancelled, Report
 from pinyon.state import IndexSettings, IndexStatus, JobRecord
@@ -36,12 +37,12 @@ class Copy:
 
 
 class Copies:
-    """Archives of the indexes of one server, in one place (see `archives.Place`)."""
+    """Archives of the indexes of one server, in one place (see `archive_place.Place`)."""
 
     def __init__(self, state: State, indexes: IndexService, where: str) -> None:
         self._state = state
         self._indexes = indexes
-        self._where = where
+        self._place = Place(where)
 
     async def write(self, job: JobRecord, id: str, report: Report) -> Copy:
         """The archive `id` of the job's index as it is now. Raises NotFound if the index is gone, Unavailable."""
@@ -50,11 +51,11 @@ class Copies:
         schemas = await self._state.namespace_schemas(opened.record.id)
         about = {"settings": msgspec.to_builtins(settings), "schemas": schemas}
         await _import_archives()
-        from pinyon.services.archives import Place, write_archive
+        from pinyon.services.archives import write_archive
 
         snapshot = await opened.index.snapshot()
         try:
-            info = await write_archive(Place(self._where), id, snapshot, about, report)
+            info = await write_archive(self._place, id, snapshot, about, report)
         finally:
             await snapshot.close()
         return Copy(info, settings, schemas)
@@ -62,9 +63,9 @@ class Copies:
     async def delete(self, id: str) -> None:
         """An unknown one is no error. Raises Unavailable."""
         await _import_archives()
-        from pinyon.services.archives import Place, delete_archive
+        from pinyon.services.archives import delete_archive
 
-        await delete_archive(Place(self._where), id)
+        await delete_archive(self._place, id)
 
     async def check(self, id: str) -> None:
         """Reads the whole archive. Raises FailedPrecondition if it is damaged, Unavailable."""
@@ -72,9 +73,9 @@ class Copies:
 
     async def _opened(self, id: str) -> Archive:
         await _import_archives()
-        from pinyon.services.archives import Place, open_archive
+        from pinyon.services.archives import open_archive
 
-        return await open_archive(Place(self._where), id)
+        return await open_archive(self._place, id)
 
     async def _source(self, job: JobRecord) -> OpenIndex:
         assert job.index_name is not None
