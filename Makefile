@@ -19,7 +19,8 @@ help:
 	@echo "make install  the set-up of make serve alone"
 	@echo "make test     the whole test suite (make oracle first, to check models against sentence-transformers too)"
 	@echo "make test-postgres  the tests of state, services and control plane, on PostgreSQL too"
-	@echo "make test-crash     2,000 rounds of kill -9 over the embedded store; make test has 200"
+	@echo "make test-crash     kill -9 in full: the embedded store 2,000 times (make test: 200), each kind of job 100 (50),"
+	@echo "                    a server with all of them at work 50 (3)"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed or ARGS=stores: one half)"
 	@echo "make lock     renew requirements/*.txt and package-lock.json (needs uv and npm)"
@@ -80,8 +81,11 @@ endif
 test-postgres: $(VENV)/.test
 	$(BIN)/python -m tests.state.postgres -n $(JOBS) --dist worksteal $(ARGS)
 
+CRASHES := $(addprefix tests/,stores/test_edge_crash.py faults/test_each_job_killed.py \
+	faults/test_jobs_of_a_killed_server.py)
 test-crash: $(VENV)/.test
-	PINYON_CRASH_ROUNDS=2000 $(BIN)/pytest tests/stores/test_edge_crash.py -n $(JOBS) --dist worksteal -v -rP $(ARGS)
+	PINYON_CRASH_ROUNDS=2000 PINYON_JOB_ROUNDS=100 PINYON_SERVER_ROUNDS=50 $(BIN)/pytest $(CRASHES) \
+		-n $(JOBS) --dist worksteal -v -rP $(ARGS)
 
 # The stores to compare with have an environment of their own: theirs and ours would not fit into one.
 $(VENV)/.bench: requirements/bench.txt | $(BIN)/python
