@@ -22,7 +22,7 @@ from pinyon.services.archive_place import Place
 from pinyon.services.backups import PageRequest, RestoreSettings
 from pinyon.services.import_sources import Sources
 from pinyon.services.imports import ImportService
-from pinyon.state import BackupStatus, CollectionStatus, IndexStatus, JobKind, JobStatus, Pod, State
+from pinyon.state import CopyStatus, IndexStatus, JobKind, JobStatus, Pod, State
 from pinyon.stores.edge import EdgeStore
 from pinyon.stores.edge.index import EdgeIndex
 from tests.services.copying import Copying, everything, records
@@ -183,11 +183,11 @@ async def _check_whole(it: Working, wanted: dict[str, list[Any]]) -> None:
             assert await everything(await it.index(record.name)) == wanted
             assert await it.state.namespace_schemas(record.id) == {"empty": GENRE}
     for backup in await it.state.list_backups():
-        if backup.status is BackupStatus.READY:
+        if backup.status is CopyStatus.READY:
             assert (backup.record_count, backup.namespace_count) == (NAMESPACES * RECORDS, NAMESPACES + 1)
             await it.copies.check(backup.id)
     for collection in await it.collections.list_collections():
-        if collection.status is CollectionStatus.READY:
+        if collection.status is CopyStatus.READY:
             assert collection.vector_count == NAMESPACES * RECORDS
             await it.copies.check(collection.id)
 
@@ -222,8 +222,8 @@ async def _check_nothing_else(it: Working, folder: Path) -> None:
     indexes, backups = await it.indexes.list_indexes(), await it.state.list_backups()
     collections = await it.collections.list_collections()
     assert {record.status for record in indexes} == {IndexStatus.READY}
-    assert {record.status for record in backups} == {BackupStatus.READY}
-    assert {record.status for record in collections} <= {CollectionStatus.READY}
+    assert {record.status for record in backups} == {CopyStatus.READY}
+    assert {record.status for record in collections} <= {CopyStatus.READY}
     assert sorted(record.id for record in indexes) == await it.store.keys()
     archives = {path.name for path in (folder / "backups").iterdir()}
     assert archives == {backup.id for backup in backups} | {collection.id for collection in collections}

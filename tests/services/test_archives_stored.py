@@ -13,7 +13,7 @@ from pinyon.services import archives
 from pinyon.services.archive_place import Place
 from pinyon.services.archives import delete_archive, open_archive, write_archive
 from pinyon.services.backups import RestoreSettings
-from pinyon.state import BackupStatus, JobStatus, State
+from pinyon.state import CopyStatus, JobStatus, State
 from pinyon.stores.memory import MemoryStore
 
 from . import azure_server as azure
@@ -124,7 +124,7 @@ def test_a_backup_in_a_container_is_restored_by_a_token(
         made = await it.backups.create_backup("notes")
         assert [job.status for job in await it.ended()] == [JobStatus.COMPLETED]
         backup = await it.backups.describe_backup(made.id)
-        assert (backup.status, backup.record_count) == (BackupStatus.READY, 40)
+        assert (backup.status, backup.record_count) == (CopyStatus.READY, 40)
         assert f"back ups/{made.id}/manifest.json" in azure_store.names()
         await it.backups.create_index_from_backup(made.id, RestoreSettings("again"))
         assert {job.status for job in await it.ended()} == {JobStatus.COMPLETED}

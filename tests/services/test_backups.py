@@ -18,8 +18,8 @@ from pinyon.services.backups import PageRequest, RestoreSettings
 from pinyon.services.index_rules import IndexChange, OnDemand
 from pinyon.state import (
     BackupRecord,
-    BackupStatus,
     Byoc,
+    CopyStatus,
     Embed,
     IndexRecord,
     IndexSettings,
@@ -77,7 +77,7 @@ async def filled(it: Copying, made: IndexSettings, count: int = 25) -> Index:
 
 async def backed_up(it: Copying, index: str = "notes", **others: Any) -> BackupRecord:
     made = await it.backups.create_backup(index, **others)
-    assert made.status is BackupStatus.INITIALIZING
+    assert made.status is CopyStatus.INITIALIZING
     await it.ended()
     return await it.backups.describe_backup(made.id)
 
@@ -114,7 +114,7 @@ def test_a_restored_index_equals_its_source(run: Run, made: IndexSettings) -> No
         wanted = await everything(index)
         backup = await backed_up(it, name="nightly", description="of today")
         assert (backup.name, backup.description, backup.tags) == ("nightly", "of today", made.tags)
-        assert (backup.status, backup.record_count, backup.namespace_count) == (BackupStatus.READY, 75, 4)
+        assert (backup.status, backup.record_count, backup.namespace_count) == (CopyStatus.READY, 75, 4)
         assert backup.size_bytes is not None and backup.size_bytes > 75 * 10
         assert (backup.source_index_id, backup.source_index_name) == (source.id, "notes")
 
@@ -191,7 +191,7 @@ def test_the_moment_of_a_backup_while_writes_go_on(run: Run) -> None:
         for _ in range(20):
             await write()
         backup, before = await it.backups.create_backup("notes"), written
-        while (await it.backups.describe_backup(backup.id)).status is BackupStatus.INITIALIZING:
+        while (await it.backups.describe_backup(backup.id)).status is CopyStatus.INITIALIZING:
             await write()
         after = written
         await write()
@@ -459,7 +459,7 @@ def test_an_index_is_deleted_while_it_is_backed_up(run: Run, tmp_path: Path, mon
             await it.indexes.delete_index("notes")
         begun, late = await it.ended()
         assert (late.status, late.error) == (JobStatus.FAILED, "Index notes not found")
-        assert (await it.backups.describe_backup(waiting.id)).status is BackupStatus.FAILED
+        assert (await it.backups.describe_backup(waiting.id)).status is CopyStatus.FAILED
         assert begun.status is JobStatus.COMPLETED
         assert leftovers(tmp_path) == [running.id]
         await restored(it, running.id, RestoreSettings("notes"))
@@ -622,8 +622,8 @@ def test_jobs_go_on_after_a_restart(run: Run, tmp_path: Path, monkeypatch: pytes
     run(work)
 
 
-@pytest.mark.parametrize("status", [BackupStatus.INITIALIZING, BackupStatus.TERMINATING])
-def test_a_start_clears_up(run: Run, tmp_path: Path, status: BackupStatus) -> None:
+@pytest.mark.parametrize("status", [CopyStatus.INITIALIZING, CopyStatus.TERMINATING])
+def test_a_start_clears_up(run: Run, tmp_path: Path, status: CopyStatus) -> None:
     async def work(it: Copying) -> None:
         await filled(it, settings())
         kept, left = await backed_up(it), await backed_up(it)
@@ -669,7 +669,7 @@ def test_a_request_that_is_given_up_is_finished(run: Run) -> None:
 
         async def all_made() -> bool:
             found = await it.state.list_backups()
-            return all(record.status is BackupStatus.READY for record in found)
+            return all(record.status is CopyStatus.READY for record in found)
 
         await eventually(all_made)
         assert threading.active_count() < 100
