@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,10 @@ from pinyon.state import (
 from pinyon.stores.base import Store
 from pinyon.types import Metric
 from tests.grounds import GROUNDS, ground
-from tests.services.copying import Copying, everything, records
+from tests.services.copying import Copying, Run, Work, everything, records
 from tests.services.index_settings import settings
 
 POD = Pod("us-east1-gcp")
-Work = Callable[[Copying], Coroutine[Any, Any, None]]
-Run = Callable[[Work], None]
 
 
 @pytest.fixture(params=GROUNDS)
