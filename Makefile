@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-dep
 LOCKED := $(PIP) --require-hashes --only-binary :all:
 # torch's build differs from machine to machine, so it is pinned by version and not by hash.
 TORCH := torch==2.13.0
-# The SDKs that drive the server beside those in the environment.
-SDKS := pinecone7 pinecone8 pinecone9 typescript
+# The SDKs that drive the server beside those in the environment, and an emulator of Azure's storage.
+SDKS := pinecone7 pinecone8 pinecone9 typescript azurite
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -19,7 +19,8 @@ help:
 	@echo "make install  the set-up of make serve alone"
 	@echo "make test     the whole test suite (make oracle first, to check models against sentence-transformers too)"
 	@echo "make test-postgres  the tests of state, services and control plane, on PostgreSQL too"
-	@echo "make test-crash     2,000 rounds of kill -9 over the embedded store; make test has 200"
+	@echo "make test-crash     kill -9 in full: the embedded store 2,000 times (make test: 200), each kind of job 100 (50),"
+	@echo "                    a server with all of them at work 50 (3)"
 	@echo "make check    ruff, mypy, import-linter"
 	@echo "make bench    speed, with the peers measured in the same run (ARGS=embed, models, sparse, stores, imports or grpc: one part)"
 	@echo "make proto    generate the code of the gRPC messages anew, after a change of their .proto"
@@ -44,8 +45,11 @@ $(VENV)/.sdk-pinecone%: requirements/pinecone%.txt | $(VENV)/.serve
 	@touch $@
 
 # Node.js comes from Debian's packages, and is installed if it is missing and this is root.
-$(VENV)/.sdk-typescript: $(addprefix tests/dialects/pinecone/typescript/,package.json package-lock.json .npmrc) | $(BIN)/python
-	$(BIN)/python -m tests.dialects.pinecone.typescript
+NPM := package.json package-lock.json .npmrc
+$(VENV)/.sdk-typescript: $(NPM:%=tests/dialects/pinecone/typescript/%) | $(BIN)/python
+$(VENV)/.sdk-azurite: $(NPM:%=tests/services/azurite/%) | $(BIN)/python
+$(VENV)/.sdk-typescript $(VENV)/.sdk-azurite:
+	$(BIN)/python -m tests.node $(<D)
 	@touch $@
 
 $(VENV)/.oracle: $(VENV)/.test requirements/oracle.txt
@@ -78,8 +82,11 @@ endif
 test-postgres: $(VENV)/.test
 	$(BIN)/python -m tests.state.postgres -n $(JOBS) --dist worksteal $(ARGS)
 
+CRASHES := $(addprefix tests/,stores/test_edge_crash.py faults/test_each_job_killed.py \
+	faults/test_jobs_of_a_killed_server.py)
 test-crash: $(VENV)/.test
-	PINYON_CRASH_ROUNDS=2000 $(BIN)/pytest tests/stores/test_edge_crash.py -n $(JOBS) --dist worksteal -v -rP $(ARGS)
+	PINYON_CRASH_ROUNDS=2000 PINYON_JOB_ROUNDS=100 PINYON_SERVER_ROUNDS=50 $(BIN)/pytest $(CRASHES) \
+		-n $(JOBS) --dist worksteal -v -rP $(ARGS)
 
 # The stores to compare with have an environment of their own: theirs and ours would not fit into one.
 $(VENV)/.bench: requirements/bench.txt | $(BIN)/python

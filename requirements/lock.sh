@@ -13,4 +13,6 @@ lock pyproject.toml --extra oracle --extra bench --no-emit-package openvino-tele
 lock requirements/bench.in -o requirements/bench.txt
 echo "setuptools>=77" | lock - -o requirements/build.txt
 for major in 7 8 9; do lock requirements/pinecone$major.in -o requirements/pinecone$major.txt; done
-(cd tests/dialects/pinecone/typescript && npm install --package-lock-only --no-audit --no-fund)
+for folder in tests/dialects/pinecone/typescript tests/services/azurite; do
+    (cd $folder && npm install --package-lock-only --no-audit --no-fund)
+done

@@ -130,3 +130,38 @@ def test_a_table_fits_its_terminal(url: str, width: int) -> None:
     assert [job.kind.value in line for job, line in zip(reversed(jobs), lines[1:5], strict=True)] == [True] * 4
     assert [job.id in line for job, line in zip(reversed(jobs), lines[1:5], strict=True)] == [width == 200] * 4
     assert lines[5:] == ["", f"{jobs[1].id}: [red]part?7??[2J is damaged"]
+
+
+def test_what_runs_is_seen_on_a_small_terminal(url: str) -> None:
+    frames: list[str] = []
+
+    class Frames(io.StringIO):
+        def write(self, text: str) -> int:
+            frames.append(text)
+            return super().write(text)
+
+    # Fewer lines than jobs, of which the oldest runs.
+    console = Console(file=Frames(), force_terminal=True, width=80, height=8, color_system=None)
+
+    async def run() -> None:
+        async with opened(url) as state:
+            jobs = [await state.create_job(JobKind.IMPORT, request={}, index_name=f"on-{n:02}") for n in range(30)]
+            for job in jobs[4:]:
+                await change(state, job, status=JobStatus.COMPLETED)
+            await change(state, jobs[0], status=JobStatus.RUNNING, percent=50.0)
+            watching = asyncio.create_task(watch(state, 20, console, pause=0.01))
+            while not any("50%" in frame for frame in frames):
+                await asyncio.sleep(0.001)
+            first = next(frame for frame in frames if "50%" in frame)
+            assert [line.split()[1] for line in first.splitlines() if "on-" in line] == [
+                "on-29", "on-28", "on-03", "on-02", "on-01", "on-00",
+            ]  # fmt: skip
+            assert "and 18 more" in first and "..." not in first
+            for job in jobs[:4]:
+                await change(state, job, status=JobStatus.COMPLETED)
+            await asyncio.wait_for(watching, 30)
+
+    asyncio.run(run())
+    # In the end all of them.
+    last = "".join(frames).rpartition("KIND")[2]
+    assert last.count("on-") == 20 and "more" not in last

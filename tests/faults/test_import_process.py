@@ -43,6 +43,7 @@ def until(look: Callable[[], Any], is_so: Callable[[Any], bool]) -> Any:
     deadline = time.monotonic() + DEADLINE
     while not is_so(found := look()):
         assert time.monotonic() < deadline, found
+        time.sleep(0.01)  # the server has work to do
     return found
 
 

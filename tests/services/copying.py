@@ -4,36 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pinyon.filters import And
-from pinyon.services.backups import BackupService
+from pinyon.services.backups import BackupService, RestoreSettings
 from pinyon.services.collections import CollectionService
 from pinyon.services.copies import Copies
 from pinyon.services.indexes import Addresses, IndexService
 from pinyon.services.jobs import Jobs
-from pinyon.state import JobRecord, State
+from pinyon.state import (
+    BackupRecord,
+    CopyStatus,
+    IndexRecord,
+    IndexSettings,
+    IndexStatus,
+    JobRecord,
+    JobStatus,
+    State,
+)
 from pinyon.stores.base import Index, Record, SparseVector, Store
 from pinyon.testing import fake_catalogue
 from pinyon.testing_stores.scenario import contents
+from pinyon.types import Metric
 
 
 class Copying:
     """`start` it, and `close` it. A second one over the same state and store is what follows a restart."""
 
     def __init__(
-        self, state: State, store: Store, folder: Path, addresses: Addresses | None = None, running: int = 2
+        self,
+        state: State,
+        store: Store,
+        folder: Path,
+        addresses: Addresses | None = None,
+        running: int = 2,
+        where: str | None = None,
     ) -> None:
+        """`where` the archives are, which is `backups` of the folder unless told."""
         self.state = state
         self.store = store
         self.folder = folder
         self.jobs = Jobs(state, running=running)
         self.indexes = IndexService(state, store, fake_catalogue(folder), addresses, self.jobs)
-        self.copies = Copies(state, self.indexes, str(folder / "backups"))
+        self.copies = Copies(state, self.indexes, where or str(folder / "backups"))
         self.backups = BackupService(state, self.indexes, self.jobs, self.copies)
         self.collections = CollectionService(state, self.indexes, self.jobs, self.copies)
 
@@ -86,3 +103,61 @@ async def eventually(condition: Any) -> None:
     async with asyncio.timeout(60):
         while not await condition():
             await asyncio.sleep(0.002)
+
+
+# --- what tests do with it -------------------------------------------------------------------------------------------
+
+Work = Callable[[Copying], Coroutine[Any, Any, None]]
+Run = Callable[[Work], None]
+
+
+async def filled(it: Copying, made: IndexSettings, count: int = 25) -> Index:
+    """A new index with records in three namespaces, and a namespace without any."""
+    await it.indexes.create_index(made)
+    index = await it.index(made.name)
+    sparse = made.metric is Metric.DOTPRODUCT
+    for number, namespace in enumerate(("", "other", "日本 /%")):
+        ids = [f"{namespace}{n}" for n in range(count)]
+        await index.upsert(namespace, records(number, ids, made.dimension, sparse=sparse))
+    await index.create_namespace("empty")
+    return index
+
+
+async def backed_up(it: Copying, index: str = "notes", **others: Any) -> BackupRecord:
+    made = await it.backups.create_backup(index, **others)
+    assert made.status is CopyStatus.INITIALIZING
+    await it.ended()
+    return await it.backups.describe_backup(made.id)
+
+
+async def restored(it: Copying, id: str, wanted: RestoreSettings) -> IndexRecord:
+    """The new index, when its job is done."""
+    index, job = await it.backups.create_index_from_backup(id, wanted)
+    assert index.status is IndexStatus.INITIALIZING
+    assert (await it.jobs.wait(job.id)).status is JobStatus.COMPLETED
+    return await it.indexes.describe_index(wanted.name)
+
+
+async def restarted(it: Copying, folder: Path) -> Copying:
+    """What follows on `it`, which is stopped as a server is."""
+    await it.close()
+    after = Copying(it.state, it.store, folder)
+    await after.start()
+    return after
+
+
+def damaged(folder: Path, id: str, how: str) -> None:
+    [part] = (folder / "backups" / id).glob("*.parquet")
+    manifest = folder / "backups" / id / "manifest.json"
+    if how == "a bit":
+        data = bytearray(part.read_bytes())
+        data[random.Random(0).randrange(len(data))] ^= 1
+        part.write_bytes(data)
+    elif how == "short":
+        part.write_bytes(part.read_bytes()[:-1])
+    elif how == "no part":
+        part.unlink()
+    elif how == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_bytes(manifest.read_bytes().replace(b"25", b"24", 1))

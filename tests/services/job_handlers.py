@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import datetime
 from typing import Any
 
 from pinyon.services.jobs import JobCancelled, Jobs, Report
@@ -78,9 +79,11 @@ class Numbers:
 
 
 @contextlib.asynccontextmanager
-async def server(url: str, handlers: Any, *, running: int = 1, **options: Any) -> AsyncIterator[tuple[Jobs, State]]:
+async def server(
+    url: str, handlers: Any, *, running: int = 1, clock: Callable[[], datetime] | None = None, **options: Any
+) -> AsyncIterator[tuple[Jobs, State]]:
     """Jobs that have been started, as a server has them from its start to its end."""
-    async with opened(url) as state:
+    async with opened(url, **{"clock": clock} if clock else {}) as state:
         jobs = Jobs(state, running=running, retry_seconds=0.01, **options)
         for kind, handler in (handlers if isinstance(handlers, dict) else {IMPORT: handlers}).items():
             jobs.handle(kind, handler)

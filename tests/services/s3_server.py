@@ -22,6 +22,19 @@ class S3:
     endpoint: str  # http://HOST:PORT
     client: Any
 
+    def put(self, name: str, data: bytes) -> None:
+        self.client.put_object(Bucket=BUCKET, Key=name, Body=data)
+
+    def get(self, name: str) -> bytes:
+        data: bytes = self.client.get_object(Bucket=BUCKET, Key=name)["Body"].read()
+        return data
+
+    def delete(self, name: str) -> None:
+        self.client.delete_object(Bucket=BUCKET, Key=name)
+
+    def names(self) -> list[str]:
+        return [item["Key"] for item in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
     def upload(self, folder: Path, prefix: str) -> None:
         """Every file of a folder."""
         for path in folder.rglob("*"):

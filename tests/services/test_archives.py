@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from pinyon.errors import FailedPrecondition, Unavailable
 from pinyon.services import archives
-from pinyon.services.archives import Archive, ArchiveInfo, Place, delete_archive, open_archive, write_archive
+from pinyon.services.archive_place import Place
+from pinyon.services.archives import Archive, ArchiveInfo, delete_archive, open_archive, write_archive
 from pinyon.stores.base import Record, SparseVector
 from pinyon.testing_stores.scenario import content, sparse, tagged, vector
 
@@ -372,20 +373,16 @@ def test_a_process_that_is_killed_leaves_no_archive(place: Place, tmp_path: Path
     with pytest.raises(FailedPrecondition, match="never finished"):
         run(open_archive(place, "a"))
     run(write_archive(place, "a", HeldSnapshot({"": some(9)}), {}))
-    assert sorted(path.name for path in (tmp_path / "archives" / "a").iterdir()) == [
-        "manifest.json",
-        "part-00000.parquet",
-    ]
+    names = sorted(path.name for path in (tmp_path / "archives" / "a").iterdir())
+    assert names == ["manifest.json", "part-00000.parquet"]
     assert run(read(run(open_archive(place, "a")))) == listed({"": some(9)})
 
 
 def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for where in (str(tmp_path / "file"), f"{tmp_path}/file/below", "s3://", "nosuch://a/b"):
-        for call in (
-            write_archive(Place(where), "a", HeldSnapshot({"": some(1)}), {}),
-            open_archive(Place(where), "a"),
-        ):
+        writing = write_archive(Place(where), "a", HeldSnapshot({"": some(1)}), {})
+        for call in (writing, open_archive(Place(where), "a")):
             with pytest.raises((Unavailable, FailedPrecondition)) as caught:
                 run(call)
             assert str(tmp_path) not in caught.value.reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from pinyon.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotFound
 from pinyon.state import (
     CollectionRecord,
-    CollectionStatus,
+    CopyStatus,
     IndexRecord,
     IndexSettings,
     IndexStatus,
@@ -25,12 +24,10 @@ from pinyon.state import (
 from pinyon.stores.base import Store
 from pinyon.types import Metric
 from tests.grounds import GROUNDS, ground
-from tests.services.copying import Copying, everything, records
+from tests.services.copying import Copying, Run, Work, everything, records
 from tests.services.index_settings import settings
 
 POD = Pod("us-east1-gcp")
-Work = Callable[[Copying], Coroutine[Any, Any, None]]
-Run = Callable[[Work], None]
 
 
 @pytest.fixture(params=GROUNDS)
@@ -72,7 +69,7 @@ async def filled(it: Copying, **others: Any) -> IndexRecord:
 
 async def collected(it: Copying) -> CollectionRecord:
     made = await it.collections.create_collection("old", "pods")
-    assert (made.status, made.vector_count, made.size_bytes) == (CollectionStatus.INITIALIZING, None, None)
+    assert (made.status, made.vector_count, made.size_bytes) == (CopyStatus.INITIALIZING, None, None)
     await it.ended()
     return await it.collections.describe_collection("old")
 
@@ -83,7 +80,7 @@ def test_an_index_made_from_a_collection_equals_its_source(run: Run) -> None:
         await filled(it, tags={"a": "b"})
         wanted = await everything(await it.index("pods"))
         made = await collected(it)
-        assert (made.status, made.vector_count, made.dimension) == (CollectionStatus.READY, 4, 8)
+        assert (made.status, made.vector_count, made.dimension) == (CopyStatus.READY, 4, 8)
         assert made.environment == "us-east1-gcp"
         assert made.size_bytes is not None and made.size_bytes > 4 * 8 * 4
         assert await it.collections.list_collections() == [made]
@@ -182,8 +179,8 @@ def test_one_that_waits_is_deleted(run: Run) -> None:
     run(work)
 
 
-@pytest.mark.parametrize("status", [CollectionStatus.INITIALIZING, CollectionStatus.TERMINATING])
-def test_a_start_clears_up(run: Run, status: CollectionStatus) -> None:
+@pytest.mark.parametrize("status", [CopyStatus.INITIALIZING, CopyStatus.TERMINATING])
+def test_a_start_clears_up(run: Run, status: CopyStatus) -> None:
     async def work(it: Copying) -> None:
         source = await filled(it)
         await it.state.create_collection("left", source=source, environment="e")
@@ -205,7 +202,7 @@ def test_an_index_that_is_gone_when_its_turn_comes(run: Run) -> None:
         await it.start()
         [job] = await it.ended()
         assert (job.status, job.error) == (JobStatus.FAILED, "Index pods not found")
-        assert (await it.collections.describe_collection("old")).status is CollectionStatus.FAILED
+        assert (await it.collections.describe_collection("old")).status is CopyStatus.FAILED
         assert source.id not in await it.store.keys()
         await it.collections.delete_collection("old")
         assert await it.collections.list_collections() == []

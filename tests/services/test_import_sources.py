@@ -1,10 +1,7 @@
-"""Where imports may read, how each kind of URI becomes a file system, and S3 itself against moto's server."""
+"""Where imports may read, and how each kind of URI becomes a file system."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +10,15 @@ from pyarrow import fs
 
 from pinyon.config import Integration
 from pinyon.errors import InvalidRequest
-from pinyon.services import import_sources
-from pinyon.services.import_sources import Place, SourceFile, Sources, list_files
-from pinyon.state import JobStatus
-from tests.services.gcs_server import gcs_server
-from tests.services.import_files import run, server, table, write
-from tests.services.s3_server import BUCKET, KEYS, S3, s3_server
-
-PUBLIC = "20.60.1.1"  # of nobody that a test would talk to
+from pinyon.services.import_sources import Place, Sources, list_files
+from tests.services.import_files import table, write
+from tests.services.import_surroundings import PUBLIC, no_credentials, resolve
 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials of this machine's, and no look-up of names."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in (
-        *import_sources._S3_CREDENTIALS,
-        *import_sources._S3_ENDPOINTS,
-        *import_sources._REGIONS,
-        "AWS_SECRET_ACCESS_KEY",
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "AZURE_STORAGE_ACCOUNT",
-        "AZURE_STORAGE_KEY",
-        "AZURE_STORAGE_SAS_TOKEN",
-        "AZURE_CLIENT_ID",
-    ):
-        monkeypatch.delenv(name, raising=False)
+    no_credentials(monkeypatch, tmp_path)
     resolve(monkeypatch, PUBLIC)
-
-
-def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    """Every name of Azure's has these addresses."""
-    real = socket.getaddrinfo
-
-    def found(host: Any, port: Any, *args: Any, **more: Any) -> list[Any]:
-        if ".core." not in str(host):
-            return real(host, port, *args, **more)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-
-    monkeypatch.setattr(socket, "getaddrinfo", found)
 
 
 def options(place: Place) -> dict[str, Any]:
@@ -260,7 +227,7 @@ def test_azure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (made["account_name"], made["account_key"]) == ("account", KEY)
     assert made["blob_storage_authority"] == ".blob.core.windows.net" and "sas_token" not in made
     made = options(sources.find("https://account.blob.core.usgovcloudapi.net/films/x", "sas"))
-    assert (made["account_name"], made["sas_token"]) == ("account", "sig=hush")
+    assert (made["account_name"], made["sas_token"]) == ("account", "?sig=hush")
     assert made["blob_storage_authority"] == ".blob.core.usgovcloudapi.net"
     assert made["dfs_storage_authority"] == ".dfs.core.usgovcloudapi.net"
     made = options(sources.find("az://films/x", "emulator"))
@@ -295,111 +262,3 @@ def test_integrations_that_do_not_fit_are_refused(uri: str, id: str, reason: str
     with pytest.raises(InvalidRequest) as caught:
         Sources(integrations=integrations).find(uri, id)
     assert (caught.value.param, caught.value.reason) == (("integration_id",), reason)
-
-
-# --- S3 --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as made:
-        yield made
-
-
-def integration(s3: S3, **changes: Any) -> dict[str, Integration]:
-    options: dict[str, Any] = KEYS | changes
-    return {"store": Integration("s3", s3.endpoint, "us-east-1", **options)}
-
-
-def test_files_of_a_bucket(s3: S3, tmp_path: Path) -> None:
-    write(tmp_path / "in" / "__default__" / "0.parquet", table(1))
-    write(tmp_path / "in" / "n" / "b" / "0.parquet", table(2))
-    (tmp_path / "in" / "n" / "notes.txt").write_text("ignored")
-    s3.upload(tmp_path / "in", "a folder/of files")
-    place = Sources(integrations=integration(s3)).find(f"s3://{BUCKET}/a folder/of files/", "store")
-    found = list_files(place)
-    sizes = [(tmp_path / "in" / path).stat().st_size for path in ("__default__/0.parquet", "n/b/0.parquet")]
-    assert found == [SourceFile("", "__default__/0.parquet", sizes[0]), SourceFile("n", "n/b/0.parquet", sizes[1])]
-    with place.open(found[0]) as file:
-        assert file.size() == sizes[0]
-
-
-@pytest.mark.parametrize(
-    "uri, reason",
-    [
-        (f"s3://{BUCKET}/nothing", "names a folder that is not there"),
-        ("s3://no-such-bucket/x", "cannot be read: the bucket is not there"),
-    ],
-)
-def test_what_is_not_in_the_store_is_refused(s3: S3, uri: str, reason: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        list_files(Sources(integrations=integration(s3)).find(uri, "store"))
-    assert caught.value.reason == reason
-
-
-def test_a_store_that_does_not_answer_is_named_by_nothing(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # nobody listens
-        port = taken.getsockname()[1]
-        given = integration(S3(f"http://127.0.0.1:{port}", None))
-        with pytest.raises(InvalidRequest) as caught:
-            list_files(Sources(integrations=given).find(f"s3://{BUCKET}/x", "store"))
-    assert caught.value.reason == "cannot be read: the storage cannot be reached"
-
-
-def test_an_import_from_s3(s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path / "in" / "n" / "0.parquet", table(2500, "a"))
-    write(tmp_path / "in" / "m" / "0.parquet", table(700, "b"))
-    s3.upload(tmp_path / "in", "import")
-
-    async def test() -> None:
-        async with server(tmp_path, integrations=integration(s3)) as made:
-            done = await made.started(f"s3://{BUCKET}/import", integration_id="store")
-            assert (done.status, done.imported) == (JobStatus.COMPLETED, 3200)
-            assert await made.counts() == {"m": 700, "n": 2500}
-            assert KEYS["secret_key"] not in repr(await made.state.list_jobs())
-
-    with caplog.at_level("DEBUG"):
-        run(test)
-    assert KEYS["secret_key"] not in caplog.text
-
-
-def test_an_object_that_goes_meanwhile_fails_the_import(s3: S3, tmp_path: Path) -> None:
-    for at in range(4):
-        write(tmp_path / "in" / "n" / f"{at}.parquet", table(2000, f"{at}-"))
-    s3.upload(tmp_path / "in", "going")
-
-    async def test() -> None:
-        async with server(tmp_path, integrations=integration(s3)) as made:
-            begun = await made.imports.start_import("i", f"s3://{BUCKET}/going", integration_id="store")
-            while (await made.imports.describe_import("i", begun.id)).imported == 0:
-                await asyncio.sleep(0)
-            s3.client.delete_object(Bucket=BUCKET, Key="going/n/3.parquet")
-            await made.jobs.wait(begun.id)
-            done = await made.imports.describe_import("i", begun.id)
-            assert done.status is JobStatus.FAILED and done.imported == 6000
-            assert done.error == "The uri holds n/3.parquet, which cannot be read"
-
-    run(test)
-
-
-# --- Google Cloud Storage --------------------------------------------------------------------------------------------
-
-
-def test_an_import_from_gcs(tmp_path: Path) -> None:
-    write(tmp_path / "in" / "n" / "0.parquet", table(2500, "a"))
-    write(tmp_path / "in" / "__default__" / "0.parquet", table(700, "b"))
-    with gcs_server() as gcs:
-        gcs.upload(tmp_path / "in", "a/folder")
-        given = {"store": Integration("gcs", gcs.endpoint, anonymous=True)}
-
-        async def test() -> None:
-            async with server(tmp_path, integrations=given) as made:
-                done = await made.started("gs://films/a/folder", integration_id="store")
-                assert (done.status, done.imported) == (JobStatus.COMPLETED, 3200)
-                assert await made.counts() == {"": 700, "n": 2500}
-
-        run(test)
-        for uri in ("gs://films/nothing", "gs://no-such-bucket/x"):
-            with pytest.raises(InvalidRequest, match="names a folder that is not there"):
-                list_files(Sources(integrations=given).find(uri, "store"))

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from pinyon.errors import PinyonError, Unavailable
+from pinyon.errors import NotFound, PinyonError, Unavailable
 from pinyon.services.jobs import JobCancelled, Jobs, Report
 from pinyon.state import JobKind, JobRecord, JobStatus, State
 from tests.services.job_handlers import IMPORT, Numbers, Steps, run, server, submit
@@ -211,6 +213,58 @@ def test_a_kind_that_is_no_longer_done_is_left_alone(url: str, caplog: pytest.Lo
 
     run(test)
     assert "no such jobs are done here" in [record.getMessage() for record in caplog.records]
+
+
+# --- what ended long ago ---------------------------------------------------------------------------------------------
+
+
+def test_what_ended_is_forgotten_after_a_month_at_the_start_and_daily(url: str) -> None:
+    now = [datetime(2026, 7, 1, tzinfo=UTC)]
+
+    async def left(state: State, number: int) -> None:
+        while len(await state.list_jobs()) != number:
+            await asyncio.sleep(0.002)
+
+    async def test() -> None:
+        steps, blocked = Steps(open=True), Steps()
+        handlers = {IMPORT: steps, JobKind.BACKUP: blocked}
+        options: Any = {"clock": lambda: now[0], "forget_seconds": 0.01, "running": 3}
+        async with server(url, handlers, **options) as (jobs, state):
+            first = await jobs.wait((await submit(jobs)).id)
+            endless = await submit(jobs, "b", kind=JobKind.BACKUP)
+            now[0] += timedelta(days=29)
+            second = await jobs.wait((await submit(jobs)).id)
+            for _ in range(20):  # of which some have looked
+                await asyncio.sleep(0.002)
+            assert [job.id for job in await state.list_jobs()] == [second.id, endless.id, first.id]
+            now[0] += timedelta(days=2)
+            await left(state, 2)
+            with pytest.raises(NotFound):
+                await jobs.get(first.id)
+        now[0] += timedelta(days=365)
+        async with server(url, handlers, **options | {"forget_seconds": 1000}) as (jobs, state):
+            await left(state, 1)
+            assert (await jobs.get(endless.id)).status is JobStatus.RUNNING  # it goes on
+
+    run(test)
+
+
+def test_a_state_that_cannot_forget_does_not_stop_jobs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[Any, ...]] = []
+
+    async def fails(*given: Any) -> int:
+        tried.append(given)
+        raise Unavailable("The disk is full")
+
+    async def test() -> None:
+        monkeypatch.setattr(State, "forget_jobs", fails)
+        async with server(url, Steps(open=True), forget_seconds=0.001) as (jobs, _):
+            while len(tried) < 3:
+                await asyncio.sleep(0.001)
+            assert (await jobs.wait((await submit(jobs)).id)).status is JobStatus.COMPLETED
+        assert tried[0][1:] == (timedelta(days=30), 10_000)
+
+    run(test)
 
 
 # --- a state that cannot be written ----------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ import pytest
 from pinyon.errors import AlreadyExists, InvalidRequest, NotFound
 from pinyon.state import (
     BackupRecord,
-    BackupStatus,
     CollectionRecord,
-    CollectionStatus,
+    CopyStatus,
     Dedicated,
     Embed,
     IndexSettings,
@@ -38,7 +37,7 @@ SCHEMAS = {"": {"year": {"filterable": True}}, "ns \0 é": {"genre": {"filterabl
 
 
 def ready(record: BackupRecord) -> BackupRecord:
-    return replace(record, status=BackupStatus.READY, record_count=LARGE, namespace_count=3, size_bytes=LARGE + 1)
+    return replace(record, status=CopyStatus.READY, record_count=LARGE, namespace_count=3, size_bytes=LARGE + 1)
 
 
 async def backups(state: State, count: int, index: str = "notes") -> list[BackupRecord]:
@@ -59,7 +58,7 @@ def test_a_backup_outlives_its_index_and_a_restart(url: str) -> None:
             assert made == BackupRecord(
                 id=made.id, name="nightly", description="é '\"", source_index_id=source.id,
                 source_index_name="notes", settings=made.settings, schemas=SCHEMAS,
-                status=BackupStatus.INITIALIZING, record_count=None, namespace_count=None, size_bytes=None,
+                status=CopyStatus.INITIALIZING, record_count=None, namespace_count=None, size_bytes=None,
                 tags={"k": "v"}, created_at=made.created_at,
             )  # fmt: skip
             changed = await state.change_backup(made.id, ready)
@@ -162,7 +161,7 @@ def test_text_that_no_database_keeps_is_refused(url: str, param: str, text: str)
 
 def test_a_collection_outlives_its_index_and_a_restart(url: str) -> None:
     def changed(record: CollectionRecord) -> CollectionRecord:
-        return replace(record, status=CollectionStatus.READY, vector_count=LARGE, size_bytes=LARGE + 1)
+        return replace(record, status=CopyStatus.READY, vector_count=LARGE, size_bytes=LARGE + 1)
 
     def disguised(record: CollectionRecord) -> CollectionRecord:
         moment = record.created_at - timedelta(days=1)
@@ -175,7 +174,7 @@ def test_a_collection_outlives_its_index_and_a_restart(url: str) -> None:
             assert type(made.settings) is IndexSettings
             assert made == CollectionRecord(
                 id=made.id, name="copy", environment="us-east1-gcp", settings=made.settings, dimension=8,
-                vector_count=None, size_bytes=None, status=CollectionStatus.INITIALIZING, created_at=made.created_at,
+                vector_count=None, size_bytes=None, status=CopyStatus.INITIALIZING, created_at=made.created_at,
             )  # fmt: skip
             for setting in fields(IndexSettings):
                 assert getattr(made.settings, setting.name) == getattr(source, setting.name)

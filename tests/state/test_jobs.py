@@ -174,3 +174,35 @@ def test_no_change_is_lost_to_another(url: str) -> None:
             assert (set(found.progress), found.version) == ({str(i) for i in range(12)}, 13)
 
     asyncio.run(run())
+
+
+def test_what_ended_long_ago_is_forgotten(url: str) -> None:
+    now = [NOON]
+
+    async def run() -> None:
+        async with opened(url, clock=lambda: now[0]) as state:
+
+            async def left(age: int, keep: int) -> list[int]:
+                """Of the jobs 0 to 5, by their numbers."""
+                await state.forget_jobs(timedelta(days=age), keep)
+                return [numbers[job.id] for job in reversed(await state.list_jobs())]
+
+            numbers = {record.id: number for number, record in enumerate(await make(state, *[JobKind.IMPORT] * 6))}
+            ids = list(numbers)
+            # 0 and 3 never end. The others do, a day after another, in whatever way and order.
+            ends = {5: JobStatus.FAILED, 1: JobStatus.COMPLETED, 2: JobStatus.CANCELLED, 4: JobStatus.COMPLETED}
+            for number, status in ends.items():
+                now[0] += timedelta(days=1)
+                await state.change_job(ids[number], becoming(status))
+            assert await left(4, 4) == [0, 1, 2, 3, 4, 5]
+            now[0] += timedelta(days=1)  # 5 ended 4 days ago, 1 ended 3
+            assert await left(4, 4) == [0, 1, 2, 3, 4, 5]
+            now[0] += timedelta(microseconds=1)
+            assert await left(4, 4) == [0, 1, 2, 3, 4]
+            assert await left(4, 2) == [0, 2, 3, 4]
+            assert await left(4, 1) == [0, 3, 4]
+            now[0] += timedelta(days=1000)
+            assert await left(4, 1) == [0, 3]
+            assert await state.forget_jobs(timedelta(0), 0) == 0
+
+    asyncio.run(run())

@@ -58,11 +58,12 @@ async def watch(state: State, newest: int, console: Console, pause: float = _PAU
     from rich.live import Live
 
     found = await _found(state, newest)
-    with Live(_shown(found, console.width), console=console, auto_refresh=False) as live:
+    with Live(_shown(found, console.width, console.height), console=console, auto_refresh=False) as live:
         while not all(job.status.is_final for job in found):
             await asyncio.sleep(pause)
             found = await _found(state, newest)
-            live.update(_shown(found, console.width), refresh=True)
+            live.update(_shown(found, console.width, console.height), refresh=True)
+        live.update(_shown(found, console.width))  # what no longer moves may be longer than the terminal
 
 
 async def _found(state: State, newest: int) -> list[JobRecord]:
@@ -89,8 +90,9 @@ def _cells(job: JobRecord) -> tuple[str, ...]:
     )
 
 
-def _shown(found: Sequence[JobRecord], width: int) -> Group:
-    """A table for a terminal of so many columns, and below it why some have failed."""
+def _shown(found: Sequence[JobRecord], width: int, height: int | None = None) -> Group:
+    """A table for a terminal of so many columns and lines, and below it why some have failed. Where not all have room,
+    those that run come before those that wait, and these before the rest."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -100,11 +102,36 @@ def _shown(found: Sequence[JobRecord], width: int) -> Group:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in (*_HEAD[not is_wide : 4], "", *_HEAD[4:6]):
         table.add_column(head, overflow="fold", no_wrap=head != "INDEX")
-    errors = []
-    for job in found:
+    shown = found if height is None else _fitting(found, width, height)
+    below = []
+    for job in shown:
         *cells, error = map(Text, _cells(job))
         bar = ProgressBar(total=100, completed=job.percent, width=24 if is_wide else 12)
         table.add_row(*cells[not is_wide : 4], bar, *cells[4:])
         if error:
-            errors.append(Text.assemble("\n", cells[0], ": ", error))
-    return Group(table, *errors)
+            below.append(Text.assemble("\n", cells[0], ": ", error))
+    if len(shown) < len(found):
+        below.append(Text(f"and {len(found) - len(shown)} more", style="dim"))
+    return Group(table, *below)
+
+
+def _fitting(found: Sequence[JobRecord], width: int, height: int) -> Sequence[JobRecord]:
+    """Those that have room, in their order."""
+    from pinyon.state import JobStatus
+
+    def lines(job: JobRecord) -> int:
+        told = len(job.id) + 2 + len(job.error or "")
+        return 1 + (2 + told // width if job.error else 0)
+
+    rank = {JobStatus.RUNNING: 0, JobStatus.PENDING: 1}
+    # Among those that wait the oldest have their turns first; of the others the newest are of interest.
+    waiting = [job for job in reversed(found) if not job.status.is_final]
+    ranked = sorted([*waiting, *(job for job in found if job.status.is_final)], key=lambda job: rank.get(job.status, 2))
+    room = height - 2  # without the head, and the line for those that have none
+    kept = set()
+    for job in ranked:
+        room -= lines(job)
+        if room < 0:
+            break
+        kept.add(job.id)
+    return [job for job in found if job.id in kept]

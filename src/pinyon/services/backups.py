@@ -8,22 +8,22 @@ cleared up at the next start.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pinyon.errors import FailedPrecondition, InvalidRequest, NotFound, Unavailable
+from pinyon.errors import FailedPrecondition, InvalidRequest, NotFound
 from pinyon.services import index_rules
-from pinyon.services.copies import Copies
+from pinyon.services.copies import Copies, Copy, Row
 from pinyon.services.index_rules import OnDemand
 from pinyon.services.indexes import IndexService
-from pinyon.services.jobs import JobCancelled, Jobs, Report
+from pinyon.services.jobs import Jobs, Report
 from pinyon.services.paging import make_token, read_token
 from pinyon.state import (
     BackupRecord,
-    BackupStatus,
+    CopyStatus,
     Dedicated,
     IndexRecord,
     IndexSettings,
@@ -35,8 +35,6 @@ from pinyon.state import (
 
 if TYPE_CHECKING:
     from pinyon.state import State
-
-logger = logging.getLogger("pinyon.backups")
 
 T = TypeVar("T")
 
@@ -87,9 +85,7 @@ class BackupService:
         """Clears up what a crash left: a deletion is finished, and a backup that was never answered is deleted."""
         unfinished = {job.request["backup_id"] for job in await self._unfinished(JobKind.BACKUP, JobKind.RESTORE)}
         for record in await self._state.list_backups():
-            if record.status in (BackupStatus.INITIALIZING, BackupStatus.TERMINATING) and record.id not in unfinished:
-                await self._remove(record.id)
-                logger.info("cleared up", extra={"backup": record.id, "was": record.status.value})
+            await self._copies.clear_up(self._row(record.id), record.status, unfinished)
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
@@ -151,24 +147,17 @@ class BackupService:
 
     async def _delete(self, id: str, used: bool) -> None:
         async with self._using:
-            record = await self.describe_backup(id)
+            await self.describe_backup(id)
             restoring = [job.id for job in await self._unfinished(JobKind.RESTORE) if job.request["backup_id"] == id]
             if restoring and not used:
                 raise FailedPrecondition(
                     f"Unable to delete backup. There are pending restore jobs for this backup: {restoring}"
                 )
-            was = record.status
-
-            def terminating(record: BackupRecord) -> BackupRecord:
-                nonlocal was
-                was = record.status
-                return replace(record, status=BackupStatus.TERMINATING)
-
-            await self._state.change_backup(id, terminating)
-            if was is BackupStatus.INITIALIZING and not await self._cancelled(id):
+            was = await self._copies.terminate(self._row(id))
+            if was is CopyStatus.INITIALIZING and not await self._cancelled(id):
                 return  # its job is still at it, and removes it
             if not restoring:
-                await self._remove(id)
+                await self._copies.remove(self._row(id))
 
     async def create_index_from_backup(self, id: str, wanted: RestoreSettings) -> tuple[IndexRecord, JobRecord]:
         """A new index, INITIALIZING, and the job that fills it. Raises NotFound, InvalidRequest, AlreadyExists,
@@ -206,41 +195,18 @@ class BackupService:
     # --- jobs --------------------------------------------------------------------------------------------------------
 
     async def _back_up(self, job: JobRecord, report: Report) -> None:
-        id: str = job.request["backup_id"]
-        try:
-            record = await self._state.get_backup(id)
-        except NotFound:
-            raise JobCancelled from None
-        if record.status is BackupStatus.READY:
-            return  # all but the job's own end was there before a restart
-        try:
-            if record.status is BackupStatus.TERMINATING:
-                raise JobCancelled
-            copy = await self._copies.write(job, id, report)
+        def finished(record: BackupRecord, copy: Copy) -> BackupRecord:
+            return replace(
+                record,
+                settings=copy.settings,
+                tags=copy.settings.tags,
+                schemas=copy.schemas,
+                record_count=copy.archive.record_count,
+                namespace_count=len(copy.archive.namespaces),
+                size_bytes=copy.archive.size_bytes,
+            )
 
-            def ready(record: BackupRecord) -> BackupRecord:
-                if record.status is BackupStatus.TERMINATING:
-                    raise JobCancelled
-                return replace(
-                    record,
-                    settings=copy.settings,
-                    tags=copy.settings.tags,
-                    schemas=copy.schemas,
-                    status=BackupStatus.READY,
-                    record_count=copy.archive.record_count,
-                    namespace_count=len(copy.archive.namespaces),
-                    size_bytes=copy.archive.size_bytes,
-                )
-
-            await self._state.change_backup(id, ready)
-        except Exception:
-            if (await self._state.get_backup(id)).status is BackupStatus.TERMINATING:
-                await self._remove(id)
-                raise JobCancelled from None
-            await self._state.change_backup(id, lambda record: replace(record, status=BackupStatus.FAILED))
-            with suppress(Unavailable):  # it goes with the backup
-                await self._copies.delete(id)
-            raise
+        await self._copies.make(job, self._row(job.request["backup_id"]), finished, report)
 
     async def _restore(self, job: JobRecord, report: Report) -> None:
         id: str = job.request["backup_id"]
@@ -255,19 +221,19 @@ class BackupService:
         """Finishes a deletion that waited for `ended`, and for no other job."""
         self._restored.add(ended.id)
         async with self._using:
+            restoring = await self._unfinished(JobKind.RESTORE)
+            self._restored &= {job.id for job in restoring}
             with suppress(NotFound):
                 record = await self._state.get_backup(id)
-                unfinished = {
-                    job.id for job in await self._unfinished(JobKind.RESTORE) if job.request["backup_id"] == id
-                }
-                if record.status is BackupStatus.TERMINATING and unfinished <= self._restored:
-                    await self._remove(id)
+                unfinished = {job.id for job in restoring if job.request["backup_id"] == id}
+                if record.status is CopyStatus.TERMINATING and unfinished <= self._restored:
+                    await self._copies.remove(self._row(id))
 
     # --- parts -------------------------------------------------------------------------------------------------------
 
     async def _ready(self, id: str) -> BackupRecord:
         record = await self.describe_backup(id)
-        if record.status is not BackupStatus.READY:
+        if record.status is not CopyStatus.READY:
             raise FailedPrecondition(f"Backup {id} is not ready: it is {record.status.value}")
         return record
 
@@ -279,14 +245,15 @@ class BackupService:
     async def _unfinished(self, *kinds: JobKind) -> list[JobRecord]:
         return [job for job in await self._state.unfinished_jobs() if job.kind in kinds]
 
-    async def _remove(self, id: str) -> None:
-        """Its archive, then what is remembered of it."""
-        await self._copies.delete(id)
-        await self._state.delete_backup(id)
+    def _row(self, id: str) -> Row[BackupRecord]:
+        state = self._state
+        return Row(
+            id, partial(state.get_backup, id), partial(state.change_backup, id), partial(state.delete_backup, id)
+        )
 
 
 def _is_seen(record: BackupRecord) -> bool:
-    return record.status is not BackupStatus.TERMINATING
+    return record.status is not CopyStatus.TERMINATING
 
 
 def _restored(backup: BackupRecord, wanted: RestoreSettings) -> IndexSettings:

@@ -7,19 +7,18 @@ kind make it and make indexes of it; `collection` in a job's request is one to m
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pinyon.errors import FailedPrecondition, InvalidRequest, NotFound, Unavailable
+from pinyon.errors import FailedPrecondition, InvalidRequest, NotFound
 from pinyon.services import index_rules
-from pinyon.services.copies import Copies
+from pinyon.services.copies import Copies, Copy, Row
 from pinyon.services.indexes import IndexService
-from pinyon.services.jobs import JobCancelled, Jobs, Report
+from pinyon.services.jobs import Jobs, Report
 from pinyon.state import (
     CollectionRecord,
-    CollectionStatus,
+    CopyStatus,
     IndexRecord,
     IndexSettings,
     IndexStatus,
@@ -30,8 +29,6 @@ from pinyon.state import (
 
 if TYPE_CHECKING:
     from pinyon.state import State
-
-logger = logging.getLogger("pinyon.collections")
 
 
 class CollectionService:
@@ -50,10 +47,7 @@ class CollectionService:
         """Clears up what a crash left: a deletion is finished, and a collection that was never answered is deleted."""
         unfinished = {job.request["id"] for job in await self._unfinished()}
         for record in await self._state.list_collections():
-            is_left = record.status in (CollectionStatus.INITIALIZING, CollectionStatus.TERMINATING)
-            if is_left and record.id not in unfinished:
-                await self._remove(record)
-                logger.info("cleared up", extra={"collection": record.name, "was": record.status.value})
+            await self._copies.clear_up(self._row(record.id, record.name), record.status, unfinished)
 
     # --- verbs -------------------------------------------------------------------------------------------------------
 
@@ -97,17 +91,11 @@ class CollectionService:
             jobs = [job for job in await self._unfinished() if job.request["id"] == record.id]
             if filled := [job.index_name for job in jobs if "source_collection" in job.request]:
                 raise InvalidRequest(f"Unable to delete collection. Indexes are being made from it: {filled}")
-            was = record.status
-
-            def terminating(record: CollectionRecord) -> CollectionRecord:
-                nonlocal was
-                was = record.status
-                return replace(record, status=CollectionStatus.TERMINATING)
-
-            await self._state.change_collection(name, terminating)
+            row = self._row(record.id, name)
+            was = await self._copies.terminate(row)
             ended = [(await self._jobs.cancel(job.id)).status.is_final for job in jobs]
-            if all(ended) or was in (CollectionStatus.READY, CollectionStatus.FAILED):
-                await self._remove(record)
+            if all(ended) or was in (CopyStatus.READY, CopyStatus.FAILED):
+                await self._copies.remove(row)
             # Else its job is still at it, and removes it.
 
     async def create_index(self, settings: IndexSettings) -> IndexRecord:
@@ -137,13 +125,13 @@ class CollectionService:
         """The collection, if an index of such settings can be made from it."""
         assert settings.source_collection is not None
         record = await self._state.get_collection(settings.source_collection)
-        if record.status is CollectionStatus.TERMINATING:
+        if record.status is CopyStatus.TERMINATING:
             raise NotFound(f"Collection {record.name} not found", "collection", record.name)
         for part in ("vector_type", "dimension", "metric"):
             needed = getattr(record.settings, part)
             if getattr(settings, part) != needed:
                 raise InvalidRequest(f"must be the collection's, {needed}", (part,))
-        if record.status is not CollectionStatus.READY:
+        if record.status is not CopyStatus.READY:
             raise FailedPrecondition(f"Collection {record.name} is not ready: it is {record.status.value}")
         return record
 
@@ -156,51 +144,28 @@ class CollectionService:
             await self._collect(job, report)
 
     async def _collect(self, job: JobRecord, report: Report) -> None:
-        record = await self._made(job)
-        if record is None:
-            raise JobCancelled
-        if record.status is CollectionStatus.READY:
-            return  # all but the job's own end was there before a restart
-        try:
-            if record.status is CollectionStatus.TERMINATING:
-                raise JobCancelled
-            copy = await self._copies.write(job, record.id, report)
-
-            def ready(record: CollectionRecord) -> CollectionRecord:
-                if record.status is CollectionStatus.TERMINATING:
-                    raise JobCancelled
-                return replace(
-                    record,
-                    settings=copy.settings,
-                    status=CollectionStatus.READY,
-                    vector_count=copy.archive.record_count,
-                    size_bytes=copy.archive.size_bytes,
-                )
-
-            await self._state.change_collection(record.name, ready)
-        except Exception:
-            if (await self._state.get_collection(record.name)).status is CollectionStatus.TERMINATING:
-                await self._remove(record)
-                raise JobCancelled from None
-            await self._state.change_collection(
-                record.name, lambda record: replace(record, status=CollectionStatus.FAILED)
+        def finished(record: CollectionRecord, copy: Copy) -> CollectionRecord:
+            return replace(
+                record,
+                settings=copy.settings,
+                vector_count=copy.archive.record_count,
+                size_bytes=copy.archive.size_bytes,
             )
-            with suppress(Unavailable):  # it goes with the collection
-                await self._copies.delete(record.id)
-            raise
 
-    async def _made(self, job: JobRecord) -> CollectionRecord | None:
-        """The one that the job is to make; None if it is gone, or another has its name by now."""
-        with suppress(NotFound):
-            record = await self._state.get_collection(job.request["collection"])
-            if record.id == job.request["id"]:
-                return record
-        return None
+        row = self._row(job.request["id"], job.request["collection"])
+        await self._copies.make(job, row, finished, report)
+
+    def _row(self, id: str, name: str) -> Row[CollectionRecord]:
+        """Another collection may have the name by now."""
+        state = self._state
+
+        async def read() -> CollectionRecord:
+            record = await state.get_collection(name)
+            if record.id != id:
+                raise NotFound(f"Collection {name} not found", "collection", name)
+            return record
+
+        return Row(id, read, partial(state.change_collection, name), partial(state.delete_collection, name))
 
     async def _unfinished(self) -> list[JobRecord]:
         return [job for job in await self._state.unfinished_jobs() if job.kind is JobKind.COLLECTION]
-
-    async def _remove(self, record: CollectionRecord) -> None:
-        """Its archive, then what is remembered of it."""
-        await self._copies.delete(record.id)
-        await self._state.delete_collection(record.name)

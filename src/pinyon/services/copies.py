@@ -1,4 +1,5 @@
-"""What backups and collections have in common: an index's content to an archive, and an archive's into a new index.
+"""What backups and collections have in common: a row that says how far a copy has come, an index's content to an
+archive, and an archive's into a new index.
 
 Both are done by jobs, and can be done again from where the last report was: an archive is written anew, since another
 moment of the index would not fit to what is there; of records that are restored, each may be written twice.
@@ -7,23 +8,30 @@ moment of the index would not fit to what is there; of records that are restored
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from pinyon.errors import FailedPrecondition, NotFound
+from pinyon.errors import FailedPrecondition, NotFound, Unavailable
+from pinyon.services.archive_place import Place
 from pinyon.services.indexes import IndexService, OpenIndex
 from pinyon.services.jobs import JobCancelled, Report
-from pinyon.state import IndexSettings, IndexStatus, JobRecord
+from pinyon.state import BackupRecord, CollectionRecord, CopyStatus, IndexSettings, IndexStatus, JobRecord
 from pinyon.state.records import Schema
 from pinyon.stores.base import Index
 
 if TYPE_CHECKING:
     from pinyon.services.archives import Archive, ArchiveInfo
     from pinyon.state import State
+
+logger = logging.getLogger("pinyon.copies")
+
+R = TypeVar("R", BackupRecord, CollectionRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +43,75 @@ class Copy:
     schemas: Mapping[str, Schema]
 
 
+@dataclass(frozen=True, slots=True)
+class Row(Generic[R]):
+    """What the state remembers of a copy. Each raises NotFound if that is gone."""
+
+    id: str  # of the archive too
+    read: Callable[[], Awaitable[R]]
+    change: Callable[[Callable[[R], R]], Awaitable[R]]
+    forget: Callable[[], Awaitable[None]]
+
+
 class Copies:
-    """Archives of the indexes of one server, in one place (see `archives.Place`)."""
+    """Archives of the indexes of one server, in one place (see `archive_place.Place`)."""
 
     def __init__(self, state: State, indexes: IndexService, where: str) -> None:
         self._state = state
         self._indexes = indexes
-        self._where = where
+        self._place = Place(where)
+
+    async def clear_up(self, row: Row[R], was: CopyStatus, unfinished: Collection[str]) -> None:
+        """After a crash: finishes a deletion, and deletes a copy whose making was never answered. `unfinished` are the
+        copies that jobs are still there for."""
+        if was in (CopyStatus.INITIALIZING, CopyStatus.TERMINATING) and row.id not in unfinished:
+            await self.remove(row)
+            logger.info("cleared up", extra={"copy": row.id, "was": was.value})
+
+    async def make(self, job: JobRecord, row: Row[R], finished: Callable[[R, Copy], R], report: Report) -> None:
+        """The work of a job that makes a copy; `finished` gives the row what is known of it then."""
+        try:
+            record = await row.read()
+        except NotFound:
+            raise JobCancelled from None
+        if record.status is CopyStatus.READY:
+            return  # all but the job's own end was there before a restart
+        try:
+            if record.status is CopyStatus.TERMINATING:
+                raise JobCancelled
+            copy = await self.write(job, row.id, report)
+
+            def ready(record: R) -> R:
+                if record.status is CopyStatus.TERMINATING:
+                    raise JobCancelled
+                return replace(finished(record, copy), status=CopyStatus.READY)
+
+            await row.change(ready)
+        except Exception:
+            if (await row.read()).status is CopyStatus.TERMINATING:
+                await self.remove(row)
+                raise JobCancelled from None
+            await row.change(lambda record: replace(record, status=CopyStatus.FAILED))
+            with suppress(Unavailable):  # it goes with its row
+                await self.delete(row.id)
+            raise
+
+    async def terminate(self, row: Row[R]) -> CopyStatus:
+        """What follows is `remove`, by whoever is done with it last. Gives what it was before."""
+        was = CopyStatus.TERMINATING
+
+        def terminating(record: R) -> R:
+            nonlocal was
+            was = record.status
+            return replace(record, status=CopyStatus.TERMINATING)
+
+        await row.change(terminating)
+        return was
+
+    async def remove(self, row: Row[R]) -> None:
+        """The archive, then what is remembered of it. Raises Unavailable."""
+        await self.delete(row.id)
+        await row.forget()
 
     async def write(self, job: JobRecord, id: str, report: Report) -> Copy:
         """The archive `id` of the job's index as it is now. Raises NotFound if the index is gone, Unavailable."""
@@ -50,11 +120,11 @@ class Copies:
         schemas = await self._state.namespace_schemas(opened.record.id)
         about = {"settings": msgspec.to_builtins(settings), "schemas": schemas}
         await _import_archives()
-        from pinyon.services.archives import Place, write_archive
+        from pinyon.services.archives import write_archive
 
         snapshot = await opened.index.snapshot()
         try:
-            info = await write_archive(Place(self._where), id, snapshot, about, report)
+            info = await write_archive(self._place, id, snapshot, about, report)
         finally:
             await snapshot.close()
         return Copy(info, settings, schemas)
@@ -62,9 +132,9 @@ class Copies:
     async def delete(self, id: str) -> None:
         """An unknown one is no error. Raises Unavailable."""
         await _import_archives()
-        from pinyon.services.archives import Place, delete_archive
+        from pinyon.services.archives import delete_archive
 
-        await delete_archive(Place(self._where), id)
+        await delete_archive(self._place, id)
 
     async def check(self, id: str) -> None:
         """Reads the whole archive. Raises FailedPrecondition if it is damaged, Unavailable."""
@@ -72,9 +142,9 @@ class Copies:
 
     async def _opened(self, id: str) -> Archive:
         await _import_archives()
-        from pinyon.services.archives import Place, open_archive
+        from pinyon.services.archives import open_archive
 
-        return await open_archive(Place(self._where), id)
+        return await open_archive(self._place, id)
 
     async def _source(self, job: JobRecord) -> OpenIndex:
         assert job.index_name is not None

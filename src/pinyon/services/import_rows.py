@@ -1,4 +1,4 @@
-"""Parquet files to records: the schema that an index needs, batches of rows as drafts, and what is wrong with a row.
+"""Rows of Parquet to records: the schema that an index needs, batches of rows as drafts, and what is wrong with a row.
 
 Columns: `id` (string), `values` (list of floats), `sparse_values` (struct of `indices` and `values`), `metadata` (a
 string, which is a JSON object). Others are ignored. Values are never looped over in Python: a row's vector is a view of
@@ -7,7 +7,7 @@ its batch's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,10 +24,8 @@ from pinyon.types import FloatArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-_BATCH_BYTES = 8 << 20  # of dense values, at most
-_BUFFER = 1 << 20  # bytes read ahead in each column; larger ones are fetched in steps, whatever a row group holds
+_LONGEST = 4 * checks.MAX_METADATA  # bytes of metadata that are parsed at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +44,6 @@ class Rows:
     end: int
     records: Sequence[Record]
     faults: Sequence[Fault]
-
-
-def open_parquet(file: pa.NativeFile) -> pq.ParquetFile:
-    """Reads the footer alone. Raises InvalidRequest for what is not Parquet, OSError."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise InvalidRequest("is not a Parquet file that can be read") from None
 
 
 def check_schema(schema: pa.Schema, record: IndexRecord) -> None:
@@ -126,35 +113,8 @@ def _is_sparse(kind: Any) -> bool:
     )
 
 
-def batches(file: pq.ParquetFile, record: IndexRecord, *, start: int = 0) -> Iterator[Rows]:
-    """The file's rows from `start` on, at most as many at a time as an upsert takes; less where they are large.
-
-    Each step blocks. Raises OSError, and pyarrow's ArrowException for a file that is damaged.
-    """
-    known = file.schema_arrow.names
-    columns = [name for name in ("id", "values", "sparse_values", "metadata") if name in known]
-    size = max(1, min(checks.MAX_RECORDS, _BATCH_BYTES // (4 * (record.dimension or 1))))
-    groups: list[int] = []
-    at = 0
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        if at + rows > start or groups:
-            groups.append(group)
-        else:
-            at += rows
-    if not groups:
-        return
-    # NOTE: as many threads as columns would decode at once, and each keeps what it has decoded.
-    for batch in file.iter_batches(size, row_groups=groups, columns=columns, use_threads=False):
-        end = at + batch.num_rows
-        if end > start:
-            skipped = max(0, start - at)
-            yield checked_rows(batch.slice(skipped), record, at + skipped)
-        at = end
-
-
 def checked_rows(batch: pa.RecordBatch, record: IndexRecord, first: int) -> Rows:
-    """`first` is the row of the file that the batch begins with."""
+    """`first` is the row of the file that the batch begins with. Not more rows than an upsert takes."""
     drafts, faults = _drafts(batch, first)
     records: Sequence[Record]
     try:
@@ -197,6 +157,10 @@ def _drafts(batch: pa.RecordBatch, first: int) -> tuple[list[tuple[int, Draft]],
             continue
         metadata: dict[str, object] = {}
         if text is not None:
+            if len(text) > _LONGEST:
+                reason = f"Metadata exceeds the limit of {checks.MAX_METADATA} bytes per vector"
+                faults.append(Fault(first + at, "metadata", reason))
+                continue
             try:
                 metadata = orjson.loads(text)
             except ValueError:

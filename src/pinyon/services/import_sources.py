@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from pinyon.config import Integration
 from pinyon.errors import InvalidRequest
+from pinyon.services.azure import Credentials, Endpoint, credentials_of, open_account
 from pinyon.services.record_checks import check_namespace
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ PARAM = ("uri",)
 FORMS = (
     "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, https://ACCOUNT.blob.core.windows.net/CONTAINER/FOLDER or file:///FOLDER"
 )
+_NO_CREDENTIALS = "is an integration whose credentials this server does not have"
 _CONNECT_SECONDS, _REQUEST_SECONDS = 5, 30
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")  # it becomes a part of a host's name
 _CONTAINER = re.compile(r"\$root|\$web|[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -199,32 +201,25 @@ def _gcs(bucket: str, path: str, integration: Integration | None) -> Place:
 
 def _azure(account: str, cloud: str, container: str, path: str, integration: Integration | None) -> Place:
     """`cloud`: what follows the account in a host's name, or "" for the usual one."""
-    from pyarrow import fs
-
     given = integration or Integration("azure")
     if given.account and given.account != account:
         raise InvalidRequest("is an integration of another account than the uri", ("integration_id",))
-    options: dict[str, Any] = {}
+    endpoint = Endpoint()
     if given.endpoint_override:
         scheme, authority = _endpoint(given)
-        for service in ("blob", "dfs"):
-            options |= {f"{service}_storage_authority": authority, f"{service}_storage_scheme": scheme}
+        endpoint = Endpoint(authority, authority, scheme)
     elif cloud:
-        options["blob_storage_authority"] = re.sub(r"^\.\w+", ".blob", cloud)
-        options["dfs_storage_authority"] = re.sub(r"^\.\w+", ".dfs", cloud)
-    key, token = _secret(given.account_key), _secret(given.sas_token)
-    if integration is None and account == os.environ.get("AZURE_STORAGE_ACCOUNT"):
-        key, token = os.environ.get("AZURE_STORAGE_KEY", ""), os.environ.get("AZURE_STORAGE_SAS_TOKEN", "")
-    if key:
-        options["account_key"] = key
-    elif token:
-        options["sas_token"] = token
-    elif given.anonymous or (integration is None and not os.environ.get("AZURE_CLIENT_ID")):
-        # Only a URI can ask for this.
-        query = "".join(f"&{name}={value}" for name, value in options.items() if not name.startswith("dfs"))
-        uri = f"abfs://{account}.blob.core.windows.net/{container}?credential_kind=anonymous{query}"
-        return Place(fs.FileSystem.from_uri(uri)[0], f"{container}/{path}".rstrip("/"))
-    return Place(fs.AzureFileSystem(account, **options), f"{container}/{path}".rstrip("/"))
+        endpoint = Endpoint(re.sub(r"^\.\w+", ".blob", cloud), re.sub(r"^\.\w+", ".dfs", cloud))
+    credentials = credentials_of(account)
+    if integration is not None:
+        credentials = Credentials(_secret(given.account_key), _secret(given.sas_token), given.anonymous)
+    elif not (credentials.key or credentials.sas or os.environ.get("AZURE_CLIENT_ID")):
+        credentials = Credentials(anonymous=True)
+    try:
+        filesystem = open_account(account, endpoint, credentials)
+    except PermissionError:  # of a token over plain http; the operator's to mend
+        raise InvalidRequest(_NO_CREDENTIALS, ("integration_id",)) from None
+    return Place(filesystem, f"{container}/{path}".rstrip("/"))
 
 
 def _https(uri: str, integration: Integration | None) -> Place:
@@ -295,7 +290,7 @@ def _secret(value: str) -> str:
         return value
     secret = os.environ.get(value.removeprefix("env:"))
     if not secret:
-        raise InvalidRequest("is an integration whose credentials this server does not have", ("integration_id",))
+        raise InvalidRequest(_NO_CREDENTIALS, ("integration_id",))
     return secret
 
 
@@ -360,6 +355,10 @@ _REASONS: Mapping[str, str] = {
     "ACCESSDENIED": "access is denied",
     "ACCESS DENIED": "access is denied",
     "HTTP STATUS 403": "access is denied",
+    "[AUTHORIZATION": "access is denied",  # Azure's AuthorizationFailure, AuthenticationFailed and their like
+    "[AUTHENTICATION": "access is denied",
+    "[NOAUTHENTICATIONINFORMATION": "access is denied",
+    "[PUBLICACCESSNOTPERMITTED": "access is denied",
     "FORBIDDEN": "access is denied",
     "PERMISSION": "access is denied",
     "INVALIDACCESSKEYID": "access is denied",

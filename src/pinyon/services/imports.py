@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from pinyon.errors import FailedPrecondition, InvalidRequest, NotFound, Unavailable
 from pinyon.services import import_rows
+from pinyon.services.import_batches import open_parquet, read_batches
 from pinyon.services.import_rows import Fault, Rows
 from pinyon.services.import_sources import DEFAULT_NAMESPACE, PARAM, Place, SourceFile, Sources, list_files
 from pinyon.services.indexes import OpenIndex
@@ -244,7 +245,7 @@ class ImportService:
         """Raises InvalidRequest for the first file whose schema does not fit. Blocks."""
 
         def check(file: SourceFile) -> None:
-            with _named(file), place.open(file) as source, import_rows.open_parquet(source) as parquet:
+            with _named(file), place.open(file) as source, open_parquet(source) as parquet:
                 import_rows.check_schema(parquet.schema_arrow, record)
 
         for _ in self._lookers.map(check, files):  # each may be a round trip or two
@@ -316,10 +317,11 @@ class _Reader:
             with _named(self._file):
                 source = self._place.open(self._file)
                 self._close = source.close
-                parquet = import_rows.open_parquet(source)
+                parquet = open_parquet(source)
                 import_rows.check_schema(parquet.schema_arrow, self._record)
                 self.rows = parquet.metadata.num_rows
-                self._batches = import_rows.batches(parquet, self._record, start=self._at)
+                batches = read_batches(source, parquet, self._record.dimension, self._at)
+                self._batches = (import_rows.checked_rows(batch, self._record, first) for first, batch in batches)
 
         # Waited for also when it is cancelled: until then it has the file.
         self._pending = asyncio.ensure_future(self._in_thread(begin))

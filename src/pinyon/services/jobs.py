@@ -2,7 +2,7 @@
 
 A job is a row of the state. Handlers do the work, one for each kind, and report how far they have come; what the last
 report said is on disk, and from there a handler goes on when the server has been stopped or killed. So all that it does
-behind its last report may be done again, and must do no harm then.
+behind its last report may be done again, and must do no harm then. What has ended is remembered for a month.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,18 +75,25 @@ class Jobs:
         waiting: int = 1000,
         metrics: JobMetrics | None = None,
         retry_seconds: float = 5,
+        keep: timedelta = timedelta(days=30),
+        keep_number: int = 10_000,
+        forget_seconds: float = 86_400,
     ) -> None:
         """At most `running` jobs run at once, and no more are taken while `waiting` wait. What cannot be written of a
-        job's beginning or end is tried again after `retry_seconds`."""
+        job's beginning or end is tried again after `retry_seconds`. Those that have ended are forgotten after `keep`,
+        or when there are `keep_number` newer ones; this is looked at on starting and then every `forget_seconds`."""
         self._state = state
         self._max_running = running
         self._max_waiting = waiting
         self._metrics = metrics
         self._retry_seconds = retry_seconds
+        self._keep = keep
+        self._keep_number = keep_number
+        self._forget_seconds = forget_seconds
         self._handlers: dict[JobKind, Handler] = {}
         self._waiting: dict[str, JobKind] = {}  # in the order of their turns
         self._running: dict[str, JobKind] = {}
-        self._around: set[asyncio.Task[None]] = set()  # one for each that runs, and never cancelled
+        self._around: set[asyncio.Task[None]] = set()  # one for each that runs, and `_forget`; never cancelled
         self._working: dict[str, asyncio.Task[None]] = {}  # their handlers
         self._stopped: set[str] = set()  # those that were told to stop before they had finished
         self._ended: dict[str, asyncio.Event] = {}  # of all that wait or run
@@ -114,6 +122,7 @@ class Jobs:
         self._waiting.clear()
         self._waiting.update(ordered)
         self._is_started = True
+        self._begin(self._forget())
         self._start_more()
 
     async def close(self, seconds: float = 10) -> None:
@@ -190,6 +199,21 @@ class Jobs:
                 raise FailedPrecondition(f"Job {id} is not done by this server")
             await ended.wait()
 
+    async def _forget(self) -> None:
+        """What ended long ago, now and again until the server shuts down."""
+        while not self._closing.is_set():
+            try:
+                if number := await self._state.forget_jobs(self._keep, self._keep_number):
+                    logger.info("forgot jobs that ended long ago", extra={"jobs": number})
+            except Unavailable as error:
+                logger.warning("old jobs cannot be forgotten", extra={"reason": error.reason})
+            await self._pause(self._forget_seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        """Shorter if the server shuts down."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+
     # --- running -----------------------------------------------------------------------------------------------------
 
     async def _create(
@@ -212,9 +236,12 @@ class Jobs:
         ):
             id = next(iter(self._waiting))
             self._running[id] = self._waiting.pop(id)
-            around = asyncio.create_task(self._run(id))
-            self._around.add(around)
-            around.add_done_callback(self._around.discard)
+            self._begin(self._run(id))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        around = asyncio.create_task(work)
+        self._around.add(around)
+        around.add_done_callback(self._around.discard)
 
     async def _run(self, id: str) -> None:
         try:
@@ -275,8 +302,7 @@ class Jobs:
                 if self._closing.is_set():
                     return None
                 logger.error("job cannot be written", extra={"job": id, "reason": error.reason})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), self._retry_seconds)
+            await self._pause(self._retry_seconds)
 
     def _finished(self, record: JobRecord) -> None:
         logger.info("job finished", extra=_told(record) | {"status": record.status.value})

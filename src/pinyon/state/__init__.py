@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pinyon.state.records import (
     BackupRecord,
-    BackupStatus,
     Byoc,
     CollectionRecord,
-    CollectionStatus,
+    CopyStatus,
     Dedicated,
     Deployment,
     Embed,
@@ -36,10 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackupRecord",
-    "BackupStatus",
     "Byoc",
     "CollectionRecord",
-    "CollectionStatus",
+    "CopyStatus",
     "Dedicated",
     "Deployment",
     "Embed",

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinyon.errors import NotFound
-from pinyon.state.records import BackupRecord, BackupStatus, IndexRecord, IndexSettings, Schema
+from pinyon.state.records import BackupRecord, CopyStatus, IndexRecord, IndexSettings, Schema
 from pinyon.state.rows import (
     check_texts,
     is_storable,
@@ -45,7 +45,7 @@ def create(
         source_index_name=source.name,
         settings=plain_settings(source),
         schemas=schemas,
-        status=BackupStatus.INITIALIZING,
+        status=CopyStatus.INITIALIZING,
         record_count=None,
         namespace_count=None,
         size_bytes=None,
@@ -106,4 +106,4 @@ def _row(record: BackupRecord) -> dict[str, Any]:
 def _record(row: sa.Row[Any]) -> BackupRecord:
     values = dict(row._mapping)
     settings = IndexSettings(**unpack_settings(values["settings"]))
-    return BackupRecord(**values | {"settings": settings, "status": BackupStatus(values["status"])})
+    return BackupRecord(**values | {"settings": settings, "status": CopyStatus(values["status"])})

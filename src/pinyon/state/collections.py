@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pinyon.errors import AlreadyExists, NotFound
-from pinyon.state.records import CollectionRecord, CollectionStatus, IndexRecord, IndexSettings
+from pinyon.state.records import CollectionRecord, CopyStatus, IndexRecord, IndexSettings
 from pinyon.state.rows import check_texts, is_storable, pack_settings, plain_settings, unpack_settings
 from pinyon.state.tables import collections
 
@@ -30,7 +30,7 @@ def create(
         dimension=source.dimension,
         vector_count=None,
         size_bytes=None,
-        status=CollectionStatus.INITIALIZING,
+        status=CopyStatus.INITIALIZING,
         created_at=now,
     )
     check_texts(record, "name", "environment")
@@ -80,4 +80,4 @@ def _row(record: CollectionRecord) -> dict[str, Any]:
 def _record(row: sa.Row[Any]) -> CollectionRecord:
     values = dict(row._mapping)
     settings = IndexSettings(**unpack_settings(values["settings"]))
-    return CollectionRecord(**values | {"settings": settings, "status": CollectionStatus(values["status"])})
+    return CollectionRecord(**values | {"settings": settings, "status": CopyStatus(values["status"])})

@@ -100,6 +100,17 @@ def unfinished(connection: sa.Connection) -> list[JobRecord]:
     return [_record(row) for row in connection.execute(query)]
 
 
+def forget(connection: sa.Connection, before: datetime, keep: int) -> int:
+    """Those that finished before a moment, and of the others all but the newest `keep` that have finished. Gives how
+    many it were."""
+    is_final = jobs.c.status.not_in(_UNFINISHED)
+    is_old = jobs.c.finished_at < before
+    newest = sa.select(jobs.c.created_at).where(is_final).order_by(jobs.c.created_at.desc())
+    if (last := connection.scalar(newest.offset(keep).limit(1))) is not None:
+        is_old |= jobs.c.created_at <= last
+    return connection.execute(jobs.delete().where(is_final, is_old)).rowcount
+
+
 def _row(record: JobRecord) -> dict[str, Any]:
     return {
         "id": record.id,

@@ -157,7 +157,9 @@ class JobRecord:
     version: int  # of this row: every change adds 1
 
 
-class BackupStatus(StrEnum):
+class CopyStatus(StrEnum):
+    """Of a backup or a collection."""
+
     INITIALIZING = "initializing"
     READY = "ready"
     FAILED = "failed"
@@ -175,20 +177,13 @@ class BackupRecord:
     source_index_name: str
     settings: IndexSettings  # of the source at that moment
     schemas: Mapping[str, Schema]  # what its namespaces declared
-    status: BackupStatus
+    status: CopyStatus
     record_count: int | None
     namespace_count: int | None
     size_bytes: int | None
     tags: Mapping[str, str]
     created_at: datetime  # UTC
     source_deleted_at: datetime | None = None  # when its index was forgotten; None: it is there
-
-
-class CollectionStatus(StrEnum):
-    INITIALIZING = "initializing"
-    READY = "ready"
-    FAILED = "failed"
-    TERMINATING = "terminating"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,5 +197,5 @@ class CollectionRecord:
     dimension: int | None  # None: sparse vectors alone
     vector_count: int | None
     size_bytes: int | None
-    status: CollectionStatus
+    status: CopyStatus
     created_at: datetime  # UTC

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -167,6 +167,11 @@ class State:
     async def unfinished_jobs(self) -> list[JobRecord]:
         """Those that are to be done or to be gone on with, oldest first."""
         return await self._read(jobs.unfinished)
+
+    async def forget_jobs(self, age: timedelta, keep: int) -> int:
+        """Forgets jobs that finished longer ago than `age`, and all but the newest `keep` that have finished. Gives how
+        many it were."""
+        return await self._write(lambda connection: jobs.forget(connection, self._clock() - age, keep))
 
     # --- backups -----------------------------------------------------------------------------------------------------
 

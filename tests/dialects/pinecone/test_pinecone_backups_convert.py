@@ -20,10 +20,9 @@ from pinyon.services.backups import Page, PageRequest, RestoreSettings
 from pinyon.services.index_rules import OnDemand
 from pinyon.state import (
     BackupRecord,
-    BackupStatus,
     Byoc,
     CollectionRecord,
-    CollectionStatus,
+    CopyStatus,
     Dedicated,
     Embed,
     IndexSettings,
@@ -41,9 +40,9 @@ ID, INDEX = "8c85e612-ed1c-4f97-9f8c-8194e07bcf71", "f73b36c9-faf5-4a2c-b1d6-401
 GENRE = {"genre": {"filterable": True}}
 
 
-def backup(made: IndexSettings, status: BackupStatus = BackupStatus.READY, **others: Any) -> BackupRecord:
+def backup(made: IndexSettings, status: CopyStatus = CopyStatus.READY, **others: Any) -> BackupRecord:
     counts: dict[str, Any] = {"record_count": 98, "namespace_count": 3, "size_bytes": 1069169}
-    if status is not BackupStatus.READY:
+    if status is not CopyStatus.READY:
         counts = dict.fromkeys(counts)
     plain = {"name": None, "description": None, "tags": made.tags, "schemas": {}}
     return BackupRecord(
@@ -120,7 +119,7 @@ BACKUPS: dict[str, tuple[BackupRecord, dict[str, Any], dict[str, Any], dict[str,
         },
     ),
     "begun": (
-        backup(settings("notes", 8, "cosine"), BackupStatus.INITIALIZING),
+        backup(settings("notes", 8, "cosine"), CopyStatus.INITIALIZING),
         {"status": "Initializing", "dimension": 8, "metric": "cosine", "tags": {}} | dict.fromkeys(NO_COUNTS),
         {"status": "Initializing", "dimension": 8, "metric": "cosine", "tags": {}} | dict.fromkeys(NO_COUNTS),
         {
@@ -145,7 +144,7 @@ def test_a_backup(case: str) -> None:
 
 
 def test_a_backup_that_failed_is_called_otherwise_at_2026_07() -> None:
-    record = backup(settings("notes", 8, "cosine"), BackupStatus.FAILED)
+    record = backup(settings("notes", 8, "cosine"), CopyStatus.FAILED)
     states = [convert.backup_model(record, version)["status"] for version in VERSIONS]
     assert states == ["Failed", "Failed", "Failed", "InitializationFailed"]
 
@@ -237,13 +236,13 @@ def test_a_collection() -> None:
     made = settings("pods", 3, "cosine", deployment=Pod("us-east1-gcp"))
     record = CollectionRecord(
         id=ID, name="old", environment="us-east1-gcp", settings=made, dimension=3, vector_count=99, size_bytes=3126700,
-        status=CollectionStatus.READY, created_at=MOMENT,
+        status=CopyStatus.READY, created_at=MOMENT,
     )  # fmt: skip
     shown = {"name": "old", "environment": "us-east1-gcp", "dimension": 3}
     for version in VERSIONS:
         ready = shown | {"size": 3126700, "status": "Ready", "vector_count": 99}
         assert convert.collection_model(record, version) == ready
-        begun = replace(record, status=CollectionStatus.INITIALIZING, vector_count=None, size_bytes=None)
+        begun = replace(record, status=CopyStatus.INITIALIZING, vector_count=None, size_bytes=None)
         assert convert.collection_model(begun, version) == shown | {"status": "Initializing"}
         assert convert.collection_list([record, begun], version) == {
             "collections": [ready, shown | {"status": "Initializing"}]
@@ -251,7 +250,7 @@ def test_a_collection() -> None:
         assert convert.collection_list([], version) == {"collections": []}
     states = [
         [convert.collection_model(replace(record, status=status), version)["status"] for version in VERSIONS]
-        for status in (CollectionStatus.TERMINATING, CollectionStatus.FAILED)
+        for status in (CopyStatus.TERMINATING, CopyStatus.FAILED)
     ]
     assert states == [["Terminating"] * 4, ["Terminating"] * 3 + ["Terminated"]]
 

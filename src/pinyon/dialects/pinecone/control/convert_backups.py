@@ -15,10 +15,9 @@ from pinyon.services.backups import Page, PageRequest, RestoreSettings
 from pinyon.services.index_rules import CLOUDS, check_name
 from pinyon.state import (
     BackupRecord,
-    BackupStatus,
     Byoc,
     CollectionRecord,
-    CollectionStatus,
+    CopyStatus,
     Deployment,
     JobRecord,
     JobStatus,
@@ -87,10 +86,10 @@ def restore_settings(body: RestoreBody | RestoreBodyV27) -> RestoreSettings:
 
 # NOTE: "(e.g., Initializing, Ready, Failed)" before 2026-07, an enumeration there (BackupModel.status).
 _BACKUP_STATES = {
-    BackupStatus.INITIALIZING: "Initializing",
-    BackupStatus.READY: "Ready",
-    BackupStatus.FAILED: "Failed",
-    BackupStatus.TERMINATING: "Terminating",
+    CopyStatus.INITIALIZING: "Initializing",
+    CopyStatus.READY: "Ready",
+    CopyStatus.FAILED: "Failed",
+    CopyStatus.TERMINATING: "Terminating",
 }
 
 
@@ -177,10 +176,10 @@ def listed(page: Page[T], model: Callable[[T], dict[str, Any]]) -> dict[str, Any
 
 # NOTE: there is no word for one that could not be made; Terminated is there from 2026-07 on (CollectionModel.status).
 _COLLECTION_STATES = {
-    CollectionStatus.INITIALIZING: "Initializing",
-    CollectionStatus.READY: "Ready",
-    CollectionStatus.FAILED: "Terminated",
-    CollectionStatus.TERMINATING: "Terminating",
+    CopyStatus.INITIALIZING: "Initializing",
+    CopyStatus.READY: "Ready",
+    CopyStatus.FAILED: "Terminated",
+    CopyStatus.TERMINATING: "Terminating",
 }
 
 

@@ -1,9 +1,9 @@
-"""Backups, restores and collections under kill -9, at moments drawn from a seed: after a restart all is whole.
+"""Backups, restores, collections and imports under kill -9, at moments drawn from a seed: after a restart all is whole.
 
 A process makes one after the other until it is dead; the next one goes on with what it left, checks it, and dies too.
 At the end one lives until nothing is left to do.
 
-PINYON_COPY_ROUNDS says how many kills of each kind of job (50).
+PINYON_JOB_ROUNDS says how many kills of each kind of job (50).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import pytest
 
 from pinyon.state import JobKind
 
-from .copying_worker import STEPS, Plan, prepare, work_until_killed
+from .job_worker import STEPS, Plan, prepare, work_until_killed
 
-ROUNDS = int(os.environ.get("PINYON_COPY_ROUNDS", "50"))
+ROUNDS = int(os.environ.get("PINYON_JOB_ROUNDS", "50"))
 CHAIN = 25  # kills of one folder
 DEADLINE = 120.0  # seconds, for whatever a process is to say next
 
 # Forks from a process that has imported what is needed, and has no threads.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["__main__", "tests.faults.copying_worker"])
+PROCESSES.set_forkserver_preload(["__main__", "tests.faults.job_worker"])
 
 
 def live(plan: Plan, rng: random.Random, seen: Counter[str]) -> None:

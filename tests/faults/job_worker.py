@@ -1,4 +1,4 @@
-"""A process that makes backups, restores or collections, one after the other, until it is killed or told to end.
+"""A process that makes backups, restores, collections or imports, one after another, until it is killed or may end.
 
 It does with an index what a server does, without HTTP. What is left by whoever was killed before it, it looks at first:
 nothing that answers may be half made.
@@ -15,17 +15,28 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pinyon.services.archives import Place
+import numpy as np
+
+from pinyon.services import record_checks
+from pinyon.services.archive_place import Place
 from pinyon.services.backups import PageRequest, RestoreSettings
-from pinyon.state import BackupStatus, CollectionStatus, IndexStatus, JobKind, JobStatus, Pod, State
+from pinyon.services.import_sources import Sources
+from pinyon.services.imports import ImportService
+from pinyon.state import CopyStatus, IndexStatus, JobKind, JobStatus, Pod, State
 from pinyon.stores.edge import EdgeStore
 from pinyon.stores.edge.index import EdgeIndex
 from tests.services.copying import Copying, everything, records
+from tests.services.import_files import DIMENSION, replaced, table, uri, vectors, write
 from tests.services.index_settings import settings
 
 NAMESPACES = 8
 RECORDS = 60  # of each
 GENRE = {"genre": {"filterable": True}}
+# Files of an import, by their namespaces, and the rows of each. Every BAD-th row of each has no id.
+FILES = {"n0/0": 250, "n0/1": 130, "n1/0": 90}
+BAD = 40
+BATCH = 50  # rows, where a server takes 1,000
+BATCHES = sum(-(-rows // BATCH) for rows in FILES.values())
 
 # Where a process may kill itself: before or behind one of so many first calls.
 _JOB = [(State, "create_job", 1), (State, "change_job", 4)]
@@ -48,6 +59,9 @@ STEPS: dict[JobKind, list[tuple[Any, str, int]]] = {
     JobKind.COLLECTION: [
         *_JOB, *_WRITING, *_FILLING, (State, "create_collection", 1), (State, "change_collection", 2),
         (State, "delete_collection", 1),
+    ],
+    JobKind.IMPORT: [
+        *_JOB, (EdgeIndex, "namespaces", 2), (EdgeIndex, "upsert", BATCHES), (State, "change_job", BATCHES + 3),
     ],
 }  # fmt: skip
 
@@ -83,17 +97,28 @@ async def _prepare(folder: Path) -> None:
         await index.create_namespace("empty")
         record = await it.indexes.describe_index(name)
         await it.state.set_namespace_schema(record.id, "empty", GENRE)
+    for name, rows in FILES.items():
+        ids = replaced([f"{name}-{n}" for n in range(rows)], **{f"_{n}": "" for n in range(0, rows, BAD)})
+        write(folder / "files" / f"{name}.parquet", table(rows, id=ids, seed=rows), 70)
     await it.backups.create_backup("plain", "first")
     assert [job.status for job in await it.ended()] == [JobStatus.COMPLETED]
     await _closed(it)
 
 
-async def _opened(folder: Path) -> Copying:
-    state = await State.open(f"sqlite:///{folder}/state.db")
-    return Copying(state, EdgeStore(folder / "indexes", reserve=0), folder)
+class Working(Copying):
+    def __init__(self, state: State, folder: Path) -> None:
+        super().__init__(state, EdgeStore(folder / "indexes", reserve=0), folder)
+        self.files = folder / "files"
+        self.imports = ImportService(self.jobs, self.indexes, Sources([str(self.files)]))
+        self.jobs.handle(JobKind.IMPORT, self.imports.run)
 
 
-async def _closed(it: Copying) -> None:
+async def _opened(folder: Path) -> Working:
+    record_checks.MAX_RECORDS = BATCH
+    return Working(await State.open(f"sqlite:///{folder}/state.db"), folder)
+
+
+async def _closed(it: Working) -> None:
     await it.close()
     await it.store.close()
     await it.state.close()
@@ -131,9 +156,12 @@ async def _work(said: Connection, plan: Plan) -> None:
     said.send(("ended", 0))
 
 
-async def _make(it: Copying, kind: JobKind) -> None:
+async def _make(it: Working, kind: JobKind) -> None:
     if kind is JobKind.BACKUP:
         await it.backups.create_backup("plain")
+    elif kind is JobKind.IMPORT:
+        await it.indexes.create_index(settings("imported", dimension=DIMENSION))
+        await it.imports.start_import("imported", uri(it.files), on_error="continue")
     elif kind is JobKind.RESTORE:
         [first] = (await it.backups.list_backups(PageRequest())).items
         await it.backups.create_index_from_backup(first.id, RestoreSettings("made", {"a": "b"}))
@@ -145,39 +173,67 @@ async def _make(it: Copying, kind: JobKind) -> None:
     assert {job.status for job in await it.ended()} == {JobStatus.COMPLETED}
 
 
-async def _check_whole(it: Copying, wanted: dict[str, list[Any]]) -> None:
+async def _check_whole(it: Working, wanted: dict[str, list[Any]]) -> None:
     """All that says of itself that it is ready is."""
     for record in await it.indexes.list_indexes():
-        if record.status is IndexStatus.READY:
+        if record.name == "imported":
+            if record.status is IndexStatus.READY:
+                await _check_import(it)
+        elif record.status is IndexStatus.READY:
             assert await everything(await it.index(record.name)) == wanted
             assert await it.state.namespace_schemas(record.id) == {"empty": GENRE}
     for backup in await it.state.list_backups():
-        if backup.status is BackupStatus.READY:
+        if backup.status is CopyStatus.READY:
             assert (backup.record_count, backup.namespace_count) == (NAMESPACES * RECORDS, NAMESPACES + 1)
             await it.copies.check(backup.id)
     for collection in await it.collections.list_collections():
-        if collection.status is CollectionStatus.READY:
+        if collection.status is CopyStatus.READY:
             assert collection.vector_count == NAMESPACES * RECORDS
             await it.copies.check(collection.id)
 
 
-async def _check_nothing_else(it: Copying, folder: Path) -> None:
+async def _check_import(it: Working) -> None:
+    """What has been imported is as it stands in the files, and is all that the import says; in the end it is all."""
+    index = await it.index("imported")
+    counts = await index.namespaces()
+    found = 0
+    for name, rows in FILES.items():
+        namespace = name.partition("/")[0]
+        good = [n for n in range(rows) if n % BAD]
+        right = vectors(rows, seed=rows)
+        for at in range(0, len(good), BATCH):
+            ids = {f"{name}-{n}": n for n in good[at : at + BATCH]}
+            for id, record in (await index.fetch(namespace, list(ids))).items():
+                assert record.values is not None and np.array_equal(record.values, right[ids[id]])
+                assert record.metadata == {"n": ids[id], "tags": ["a", "b"]}
+                found += 1
+    assert found == sum(counts.values())
+    for job in (await it.imports.list_imports("imported", token=None, limit=None)).imports:
+        assert job.status in (JobStatus.PENDING, JobStatus.RUNNING, JobStatus.COMPLETED)
+        assert job.imported <= found <= job.imported + BATCH
+        if job.status is JobStatus.COMPLETED:
+            bad = sum(len(range(0, rows, BAD)) for rows in FILES.values())
+            assert (job.imported, job.failed, job.percent) == (sum(FILES.values()) - bad, bad, 100)
+            assert found == job.imported
+
+
+async def _check_nothing_else(it: Working, folder: Path) -> None:
     """When no job is left, all is ready, and nothing lies about that belongs to nobody."""
     indexes, backups = await it.indexes.list_indexes(), await it.state.list_backups()
     collections = await it.collections.list_collections()
     assert {record.status for record in indexes} == {IndexStatus.READY}
-    assert {record.status for record in backups} == {BackupStatus.READY}
-    assert {record.status for record in collections} <= {CollectionStatus.READY}
+    assert {record.status for record in backups} == {CopyStatus.READY}
+    assert {record.status for record in collections} <= {CopyStatus.READY}
     assert sorted(record.id for record in indexes) == await it.store.keys()
     archives = {path.name for path in (folder / "backups").iterdir()}
     assert archives == {backup.id for backup in backups} | {collection.id for collection in collections}
 
 
-async def _forget(it: Copying) -> None:
+async def _forget(it: Working) -> None:
     """All but what `prepare` has made."""
     for record in await it.indexes.list_indexes():
-        if record.name == "made":
-            await it.indexes.delete_index("made")
+        if record.name in ("made", "imported"):
+            await it.indexes.delete_index(record.name)
     for backup in await it.state.list_backups():
         if backup.name != "first":
             await it.backups.delete_backup(backup.id)

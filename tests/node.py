@@ -1,6 +1,6 @@
-"""Installs Pinecone's TypeScript SDK, as package-lock.json has it, into `.sdk/typescript`.
+"""Installs what a folder's package-lock.json has, from npm, into a folder of the same name in `.sdk`.
 
-    python -m tests.dialects.pinecone.typescript
+    python -m tests.node FOLDER
 
 Installs Node.js from Debian's packages where it is missing and this user may.
 """
@@ -13,8 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-TARGET = HERE.parents[3] / ".sdk" / "typescript"
+SDKS = Path(__file__).parents[1] / ".sdk"
 
 
 def npm() -> str:
@@ -32,18 +31,19 @@ def npm() -> str:
     return found
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     program = npm()
-    shutil.rmtree(TARGET, ignore_errors=True)
-    TARGET.mkdir(parents=True)
+    target = SDKS / folder.name
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
     for name in ("package.json", "package-lock.json", ".npmrc"):
-        shutil.copy(HERE / name, TARGET)
-    # Without warnings: the SDK 9 asks for Node.js 22, and is content with 18.
+        shutil.copy(folder / name, target)
+    # Without warnings: Pinecone's SDK 9 asks for Node.js 22, and is content with 18.
     command = [program, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(command, cwd=TARGET, check=False)
+    done = subprocess.run(command, cwd=target, check=False)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed in {TARGET}")
+        sys.exit(f"{' '.join(command)} failed in {target}")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))
