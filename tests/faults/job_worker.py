@@ -114,7 +114,6 @@ class Working(Copying):
 
 
 async def _opened(folder: Path) -> Working:
-    record_checks.MAX_RECORDS = BATCH
     return Working(await State.open(f"sqlite:///{folder}/state.db"), folder)
 
 
@@ -125,6 +124,8 @@ async def _closed(it: Working) -> None:
 
 
 def work_until_killed(said: Connection, plan: Plan) -> None:
+    """In a process of its own."""
+    record_checks.MAX_RECORDS = BATCH
     if plan.step is not None:
         _die_at(plan)
     asyncio.run(_work(said, plan))
