@@ -89,12 +89,12 @@ def measure(rows: int, figures: Figures) -> list[Aim]:
             spec = {"serverless": {"cloud": "aws", "region": "us-east-1"}}
             body = {"name": "bench", "dimension": DIMENSION, "metric": "cosine", "spec": spec}
             host = call(running.url, "POST", "/indexes", body)["host"]
-            empty = memory(running.pid)["Rss"]
+            empty = memory(running.pid)["Pss"]
             started = time.perf_counter()
             id = call(host, "POST", "/bulk/imports", {"uri": f"file://{folder}/import"})["id"]
             most = empty
             while (found := call(host, "GET", f"/bulk/imports/{id}"))["status"] in ("Pending", "InProgress"):
-                most = max(most, memory(running.pid)["Rss"])
+                most = max(most, memory(running.pid)["Pss"])
                 time.sleep(_POLL)
             seconds = time.perf_counter() - started
             if found["status"] != "Completed" or found["recordsImported"] != rows:

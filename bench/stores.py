@@ -115,6 +115,7 @@ class Measurement:
                 self._breadth(edge)
                 self._queries(edge, running, index)
                 self._memory("memory", running.pid, empty)
+                self._alone("half its own rate", self._rate / 2, index)
                 self._latencies(index, files)
                 if self._plan.compaction:
                     self._compaction(running, index, files)
@@ -192,14 +193,10 @@ class Measurement:
             self._figures.add(f"{name}: growth of {kind} / raw vectors", (bytes - empty[kind]) / raw)
 
     def _latencies(self, index: PineconeIndex, files: Folder) -> None:
-        """At half the rate: alone, then while records are written, the same ones again."""
-        self._figures.heading("latencies")
+        """At half the peer's rate: alone, then while records are written, the same ones again."""
         requests = index.queries(self._data.queries)
-        seconds = 2 * self._plan.seconds
-        due = load.poisson(self._rate / 2, seconds, 1)
-        with load.start(index.job(requests, len(due), 64, due=due)) as queries:
-            self._note_latencies("half load", queries.outcome())
-        times = (np.arange(round(seconds * _WRITTEN / BATCH)) * BATCH / _WRITTEN).tolist()
+        due = self._alone("half load", self._half, index)
+        times = (np.arange(round(2 * self._plan.seconds * _WRITTEN / BATCH)) * BATCH / _WRITTEN).tolist()
         writes = index.upserts(self._data)[: len(times)]
         with (
             load.start(index.job(writes, len(times), 2, due=times)) as writing,
@@ -216,13 +213,28 @@ class Measurement:
         self._figures.add("beside queries, a write of 200: p50 ms", written.quantile(0.5) * 1000)
         files.settle()
 
+    def _alone(self, name: str, rate: float, index: PineconeIndex) -> list[float]:
+        """Gives when the queries were due."""
+        self._figures.heading(f"latencies, {name}")
+        requests = index.queries(self._data.queries)
+        due = load.poisson(rate, 2 * self._plan.seconds, 1)
+        with load.start(index.job(requests, len(due), 64, due=due)) as queries:
+            self._figures.add(f"{name}: queries/s", rate)
+            self._note_latencies(name, queries.outcome())
+        return due
+
+    @property
+    def _half(self) -> float:
+        """Queries a second: half of what the peer answers when it is called directly, whatever Pinyon's own rate is."""
+        return self._figures.value("edge queries/s") / 2
+
     def _compaction(self, running: Server, index: PineconeIndex, files: Folder) -> None:
         """Queries at half the rate all the while; the same records again until a compaction begins. Counts what came
         during it."""
         self._figures.heading("compaction")
         requests = index.queries(self._data.queries)
         writes = index.upserts(self._data)[:_REWRITTEN]
-        due = load.poisson(self._rate / 2, 300, 2)
+        due = load.poisson(self._half, 300, 2)
         shard_before = files.shard
         most = 0
         with load.start(index.job(requests, len(due), 64, due=due)) as queries:
@@ -346,7 +358,7 @@ class Measurement:
             Aim("a query by text against its parts", value("by text, search p50 ms") / parts, 1.3, at_most=True)
         )
         for name in ("memory", "memory after a restart"):
-            growth = value(f"{name}: growth of Rss / raw vectors")
+            growth = value(f"{name}: growth of Pss / raw vectors")
             aims.append(Aim(f"{name} / raw vectors", growth, 2.5, at_most=True))
         aims.append(Aim("restart to a right answer, s", value("restart to a right answer, s"), 2, at_most=True))
         return aims

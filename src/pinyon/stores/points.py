@@ -256,17 +256,20 @@ def _any(field: str, values: tuple[Scalar, ...]) -> Condition:
     return {"key": TERMS, "match": {"text_any": " ".join(_term(field, value) for value in values)}}
 
 
-@lru_cache(1 << 16, typed=True)  # typed, since True == 1.0
 def _term(field: str, value: Scalar | None = None) -> str:
     """The length of the field's name comes first, so that no two pairs make the same term."""
     if value is None:
-        term = f"{len(field)}:{field}"
-    elif isinstance(value, bool):
-        term = f"{len(field)}:{field}=b{int(value)}"
-    elif isinstance(value, str):
-        term = f"{len(field)}:{field}=s{value}"
-    else:
-        term = f"{len(field)}:{field}=n{float(value) + 0.0!r}"  # + 0.0: of -0.0 and 0.0, which are equal, makes one
+        return _hashed(f"{len(field)}:{field}")
+    if isinstance(value, bool):
+        return _hashed(f"{len(field)}:{field}=b{int(value)}")
+    if isinstance(value, str):
+        return _hashed(f"{len(field)}:{field}=s{value}")
+    # Not kept: of numbers most are seen once. + 0.0: of -0.0 and 0.0, which are equal, makes one.
+    return _hashed.__wrapped__(f"{len(field)}:{field}=n{float(value) + 0.0!r}")
+
+
+@lru_cache(1 << 13)
+def _hashed(term: str) -> str:
     return base64.b64encode(blake2b(term.encode(), digest_size=15).digest()).decode()
 
 
