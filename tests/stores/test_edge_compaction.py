@@ -197,6 +197,7 @@ def test_closing_ends_a_compaction(tmp_path: Path) -> None:
 def test_a_load_is_compacted_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compactor, "_BULK_RATE", 0)
     monkeypatch.setattr(compactor, "_BULK_FACTOR", 3)
+    monkeypatch.setattr(compactor, "_BULK_POINTS", 30)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE, compact_after=10)

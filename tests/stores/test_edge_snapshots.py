@@ -153,6 +153,41 @@ def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, m
     run(scenario())
 
 
+def test_an_index_closes_when_a_snapshot_of_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing takes the journal away, which the copy needs."""
+    begin, rotate = EdgeSnapshot._begin, Contents.rotate
+    holding = threading.Event()
+
+    def stopped(self: EdgeSnapshot, contents: Contents) -> None:
+        begin(self, contents)
+        send_signal(child_of(self), signal.SIGSTOP)
+
+    def told(self: Contents) -> None:
+        holding.set()
+        rotate(self)
+
+    monkeypatch.setattr(EdgeSnapshot, "_begin", stopped)
+    monkeypatch.setattr(Contents, "rotate", told)
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, COSINE)
+        await index.upsert("", RECORDS[:10])
+        taking = asyncio.create_task(taken(index))
+        assert await asyncio.to_thread(holding.wait, 30)
+        closing = asyncio.create_task(index.close())
+        late = asyncio.create_task(index.upsert("", RECORDS[10:20]))
+        await raises(Unavailable, late)
+        assert not closing.done()
+        (there,) = index._snapshots._open
+        send_signal(child_of(there), signal.SIGCONT)
+        assert await taking is there
+        await closing
+        assert await held(there) == {"": contents(RECORDS[:10])}
+        await store.close()
+
+    run(scenario())
+
+
 def test_a_reader_is_one_frame_ahead_and_the_event_loop_waits_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

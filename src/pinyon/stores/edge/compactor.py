@@ -24,11 +24,12 @@ _REST = 4  # times the last compaction's time: a compaction takes seconds of a c
 # built would be out of date, and it would take a core from the load.
 _BULK_RATE = 2000
 _BULK_FACTOR = 10
+_BULK_POINTS = 1_000_000  # at least: fewer are written in a minute or two, and a second host would hold them all twice
 _MOST_DOUBLINGS = 6  # of what makes a compaction due, after failures
 _SLICE = 0.004  # seconds, in which a compaction goes on or is paused
 _CROWD = 2  # calls that wait for the host, for which it is paused
 _MOST_PAUSED = 4  # slices in five: queries that never cease must not keep the graph from being built
-_ROUNDS = 2  # of catching up, before writes are held for the rest
+_ROUNDS = 10  # of catching up, each with less left, before writes are held for the rest
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,9 @@ class Compactor:
         """`least`: points outside the graph for which it is worth it; None: while writes go on."""
         contents = self._writer.contents
         if least is None:
-            least = self._many * (_BULK_FACTOR if self._writer.pace.rate > _BULK_RATE else 1)
+            least = self._many
+            if self._writer.pace.rate > _BULK_RATE:
+                least = max(least * _BULK_FACTOR, _BULK_POINTS)
         due = least << min(self.failures, _MOST_DOUBLINGS)
         if contents.unindexed >= due and self.running is None and not self._writer.closing:
             self.running = asyncio.ensure_future(self._compact())
@@ -151,9 +154,10 @@ class Compactor:
             reached = copy.sequence
             # Writes that go on all the while are never caught up with.
             for _ in range(_ROUNDS):
-                if reached < (upto := contents.sequence):
-                    await link.replay(contents.folder, reached, upto)
-                    reached = upto
+                if reached == (upto := contents.sequence):
+                    break
+                await link.replay(contents.folder, reached, upto)
+                reached = upto
             async with writer.still():
                 if reached < contents.sequence:
                     await link.replay(contents.folder, reached, contents.sequence)

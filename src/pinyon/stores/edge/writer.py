@@ -157,17 +157,19 @@ class Writer:
         return await asyncio.wrap_future(self._disk.submit(work, *arguments, **named))
 
     async def close(self) -> None:
-        """Writes that have begun are finished."""
+        """Writes that have begun are finished, and whatever holds them."""
         self.closing = True
-        while self._writes:
+        async with self._turn:
+            await self._settled.wait()
+            flushed = False
+            if not self.failed:
+                try:
+                    await self.link.flush()
+                    flushed = True
+                except Unavailable:
+                    pass  # the journal says the same
+            await self.on_disk(self.contents.close, flushed)
+            await self.link.close()
+        while self._writes:  # those that had no turn are refused
             await asyncio.wait(self._writes)
-        flushed = False
-        if not self.failed:
-            try:
-                await self.link.flush()
-                flushed = True
-            except Unavailable:
-                pass  # the journal says the same
-        await self.on_disk(self.contents.close, flushed)
-        await self.link.close()
         self._disk.shutdown()
