@@ -121,6 +121,10 @@ class Contents:
         self.namespaces = {namespace: OrderedIds(ids) for namespace, ids in known.items()}
         self.count = sum(map(len, self.namespaces.values()))  # of all records; namespaces may be many
 
+    def counts(self) -> dict[str, int]:
+        """Of every namespace the number of records, by rising name."""
+        return {namespace: len(ids) for namespace, ids in sorted(self.namespaces.items())}
+
     def ids(self, namespace: str) -> OrderedIds:
         return self.namespaces.get(namespace) or OrderedIds()
 

@@ -195,7 +195,7 @@ class EdgeIndex:
 
     async def namespaces(self) -> dict[str, int]:
         self._writer.check()
-        return {namespace: len(ids) for namespace, ids in sorted(self._contents.namespaces.items())}
+        return self._contents.counts()
 
     async def snapshot(self) -> Snapshot:
         async def hold(copy: Copying) -> tuple[int, dict[str, int]]:
@@ -203,7 +203,7 @@ class EdgeIndex:
             async with self._writer.still():
                 await self._writer.on_disk(contents.rotate)
                 await copy(contents.shard, contents.shard_sequence, contents.sequence)
-                return contents.sequence, await self.namespaces()
+                return contents.sequence, contents.counts()
 
         self._writer.check()
         return await self._snapshots.open(self._contents, hold)
