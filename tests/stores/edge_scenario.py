@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from pinyon.stores.base import Layout, Metric
-from pinyon.stores.edge import EdgeStore
+from pinyon.stores.edge import EdgeStore, compactor
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.types import FloatArray
 
 COSINE = Layout(8, Metric.COSINE)
 PLANE = Layout(2, Metric.DOTPRODUCT)
 T = TypeVar("T")
+
+
+def no_load(set_attribute: Callable[[object, str, object], None]) -> None:
+    set_attribute(compactor, "_BULK_RATE", 1e9)
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:

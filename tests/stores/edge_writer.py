@@ -27,6 +27,8 @@ from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.edge.journal import Journal
 from pinyon.stores.edge.link import Link
 
+from .edge_scenario import no_load
+
 LAYOUTS = [*(Layout(8, metric) for metric in Metric), Layout(None, Metric.DOTPRODUCT)]
 NAMESPACES = ["", "other"]
 IDS = 250
@@ -102,6 +104,7 @@ def write_until_killed(said: Connection, plan: Plan) -> None:
     if plan.step:
         _die_at(plan)
     _tell_of_compactions(said)
+    no_load(setattr)
     asyncio.run(_write_on(said, plan))
 
 

@@ -56,9 +56,8 @@ def test_compaction_keeps_what_was_there_and_what_is_written_meanwhile(tmp_path:
     run(scenario())
 
 
-def test_recall_with_and_without_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recall_with_and_without_filters(tmp_path: Path) -> None:
     """On a graph: 7,000 vectors of 384 dimensions are just enough for the engine to build one."""
-    monkeypatch.setattr(compactor, "_BULK_RATE", 1e9)  # fast as it is, this is no load to wait for
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, Layout(384, Metric.COSINE), compact_after=7000)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from pinyon.stores.base import Layout, Metric, Query, Record
-from pinyon.stores.edge import compactor
 from pinyon.stores.edge.int8 import SAMPLE, keep_neighbours
 from pinyon.types import FloatArray
 
@@ -47,11 +46,7 @@ def test_vectors_whose_scale_a_few_numbers_set_do_not() -> None:
 
 
 @pytest.mark.parametrize("suits", [True, False])
-def test_a_compaction_builds_bytes_where_they_do_no_harm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suits: bool
-) -> None:
-    monkeypatch.setattr(compactor, "_BULK_RATE", 1e9)
-
+def test_a_compaction_builds_bytes_where_they_do_no_harm(tmp_path: Path, suits: bool) -> None:
     async def scenario() -> None:
         store, index = await opened(tmp_path, Layout(DIMENSION, Metric.EUCLIDEAN), compact_after=COUNT)
         rows, asked = np.split(random_vectors(COUNT + 40, DIMENSION), [COUNT])

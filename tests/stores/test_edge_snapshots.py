@@ -232,7 +232,8 @@ def test_a_reader_is_one_frame_ahead_and_the_event_loop_waits_for_none(
 def test_closing_ends_the_child_and_removes_the_copy(tmp_path: Path) -> None:
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE)
-        await index.upsert("", RECORDS)
+        long = {"text": "x" * 500}  # so that there is more to say than a socket holds
+        await index.upsert("", [Record(record.id, record.values, metadata=long) for record in RECORDS])
         begun, unread, left = await taken(index), await taken(index), await taken(index)
         assert len(copies(tmp_path)) == 3
         await anext(begun.batches())
