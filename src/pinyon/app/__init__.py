@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import ssl
@@ -320,6 +321,8 @@ def run(config: Config) -> None:
 
 async def _run(config: Config, listener: socket.socket, secure: ssl.SSLContext | None) -> None:
     app = await build(config, listener.getsockname()[1])
+    # What is there by now stays, and a full collection, in which nothing is answered, need not look through it.
+    gc.freeze()
     logger.info("listening", extra={"url": url_of(listener, config.scheme)})
     limits = config.limits
     await serve(

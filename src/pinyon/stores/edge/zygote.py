@@ -9,6 +9,7 @@ waited for stay as they are, so that no number of a process is used again while 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -88,4 +89,5 @@ def _end_with(parent: int) -> None:
 if __name__ == "__main__":
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    gc.freeze()  # or a collection of a child would touch, and so copy, what it shares with the others
     main(socket.socket(fileno=int(sys.argv[1])))
