@@ -117,7 +117,8 @@ def test_a_compaction_swaps_while_a_snapshot_is_read(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_copying(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Children of snapshots copy nothing until they are told to go on. The event: writes are held for one."""
     begin, rotate = EdgeSnapshot._begin, Contents.rotate
     holding = threading.Event()
 
@@ -131,6 +132,11 @@ def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, m
 
     monkeypatch.setattr(EdgeSnapshot, "_begin", stopped)
     monkeypatch.setattr(Contents, "rotate", told)
+    return holding
+
+
+def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    holding = stop_copying(monkeypatch)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE)
@@ -155,19 +161,7 @@ def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, m
 
 def test_an_index_closes_when_a_snapshot_of_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing takes the journal away, which the copy needs."""
-    begin, rotate = EdgeSnapshot._begin, Contents.rotate
-    holding = threading.Event()
-
-    def stopped(self: EdgeSnapshot, contents: Contents) -> None:
-        begin(self, contents)
-        send_signal(child_of(self), signal.SIGSTOP)
-
-    def told(self: Contents) -> None:
-        holding.set()
-        rotate(self)
-
-    monkeypatch.setattr(EdgeSnapshot, "_begin", stopped)
-    monkeypatch.setattr(Contents, "rotate", told)
+    holding = stop_copying(monkeypatch)
 
     async def scenario() -> None:
         store, index = await opened(tmp_path, COSINE)

@@ -308,7 +308,7 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
 def run(config: Config) -> None:
     """Answers on the configured address until SIGINT or SIGTERM. Raises ConfigError, Unavailable, and OSError if it
     cannot listen."""
-    # A thread that works, as one that applies a write does, would else keep the event loop waiting for 5 ms a turn.
+    # A thread that works, as one that encodes a write does, would else keep the event loop waiting for 5 ms a turn.
     sys.setswitchinterval(_TURN)
     secure = tls_context(config)
     listener = listen(config.host, config.port)

@@ -71,7 +71,7 @@ def create(folder: Path, layout: Layout) -> None:
             raise child.failed("The making of an index")
     finally:
         made.end()
-    _write_manifest(folder, Manifest(_FORMAT, layout.dimension, layout.metric, shard, 0, []))
+    _write_manifest(folder, _manifest(layout, shard, 0, []))
 
 
 class Contents:
@@ -176,7 +176,7 @@ class Contents:
         """Goes on in a new file of the journal, so that what is copied of it stays as it is. Raises OSError."""
         self._journal.rotate(self.sequence)
 
-    # Compaction: `start` and `begin` while nobody writes, `put_in_force` while nobody writes, `clear` at leisure.
+    # Compaction: `begin` and `put_in_force` while nobody writes, the rest at leisure.
 
     def start(self) -> Copy:
         """A child that is ready to make a copy. Raises Unavailable, OSError."""
@@ -198,8 +198,8 @@ class Contents:
     def put_in_force(self, copy: Copy) -> Path:
         """While nobody writes, and with a host of the copy that has every write. Gives the old shard. Raises OSError:
         that one is still in force."""
-        old, layout = self.shard, self.layout
-        manifest = Manifest(_FORMAT, layout.dimension, layout.metric, copy.folder.name, copy.sequence, copy.namespaces)
+        old = self.shard
+        manifest = _manifest(self.layout, copy.folder.name, copy.sequence, copy.namespaces)
         _write_manifest(self.folder, manifest)
         self._manifest = manifest
         return old
@@ -222,11 +222,8 @@ class Contents:
             if flushed and not self.failed:
                 self.rotate()
                 names.save(self.folder, self.sequence, self.namespaces)
-                layout, namespaces = self.layout, list(self.namespaces)
-                _write_manifest(
-                    self.folder,
-                    Manifest(_FORMAT, layout.dimension, layout.metric, self.shard.name, self.sequence, namespaces),
-                )
+                manifest = _manifest(self.layout, self.shard.name, self.sequence, list(self.namespaces))
+                _write_manifest(self.folder, manifest)
                 forget(self.folder, self.sequence)
                 names.forget(self.folder, self.sequence)
         except (OSError, Unavailable):
@@ -238,6 +235,10 @@ class Contents:
 def _shard_name(number: int) -> str:
     """With something random, lest a child of a killed process writes into the folder of one of ours."""
     return f"shard-{number}-{secrets.token_hex(4)}"
+
+
+def _manifest(layout: Layout, shard: str, sequence: int, namespaces: list[str]) -> Manifest:
+    return Manifest(_FORMAT, layout.dimension, layout.metric, shard, sequence, namespaces)
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -128,7 +128,7 @@ class Writer:
             raise
         # Answers come in the order of the calls, and wake whoever waits for them in that order.
         self.contents.name(batch)
-        self._putting.subtract(namespaces)
+        self._putting -= Counter(namespaces)  # which keeps none of 0
         self._applied()
         self.pace.wrote(batch.size)
         self._wrote()
