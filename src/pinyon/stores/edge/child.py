@@ -1,9 +1,9 @@
 """Processes of the store beside its own: how they are started, told what to do, and ended.
 
 Starting Python with the engine takes over 0.1 s, so there is one process, the zygote (zygote.py), which has all that
-they need and forks them. A process of the store's own ends with whoever started it: the zygote ends when the socket between
-the two does, and Linux ends its children then. They ignore the signals of a terminal and of a service manager, which
-are for the server.
+they need and forks them. A process of the store's own ends with whoever started it: the zygote ends when the socket
+between the two does, and Linux ends its children then. They ignore the signals of a terminal and of a service manager,
+which are for the server.
 
 parent                                          child
 start: has it forked, on a socket of its own    begins with `main(socket, arguments, layout)` of its module
