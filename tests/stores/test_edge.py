@@ -303,15 +303,18 @@ def test_reads_beside_a_write_see_whole_records_of_their_own_namespace(tmp_path:
     run(scenario())
 
 
-def test_ranges_without_an_index_of_their_own_are_as_exact(tmp_path: Path) -> None:
+def test_numbers_without_an_index_of_their_own_are_as_exact(tmp_path: Path) -> None:
     async def scenario() -> None:
         store, index = await opened(tmp_path, PLANE)
         # Of a batch's fields the first have one, by name: a has, b has not.
         others = {f"aa{n}": 1.0 for n in range(shard._NUMBER_INDEXES - 1)}
-        await index.upsert(
-            "", [tagged(f"{n}", a=float(n), b=float(-n), **(others if n == 0 else {})) for n in range(9)]
-        )
-        for text in ({"a": {"$gt": 6}}, {"b": {"$lt": -6}}, {"$or": [{"b": {"$lte": -7.0}}, {"a": {"$gt": 99}}]}):
+        await index.upsert("", [tagged(f"{n}", a=float(n), b=-n - 0.5, **(others if n == 0 else {})) for n in range(9)])
+        for text in (
+            {"a": {"$gt": 6}},
+            {"b": {"$lt": -6.5}},
+            {"b": {"$in": [-8.5, -7.5]}},
+            {"$or": [{"b": {"$lte": -7.5}}, {"a": {"$gt": 99}}]},
+        ):
             filter = parse(text)
             assert [match.record.id for match in await index.query("", Query(9, vector(1, 1), filter=filter))] == [
                 "7",

@@ -25,9 +25,9 @@ fields = st.sampled_from(["f", "", 'a.b["0"]', "日本", "f=", "k" * 300, "1:f"]
 texts = st.sampled_from(["", "x", "1", "true", "1.0", "é", "e\u0301", '"\\\x00', "long " * 40, "f=sx"]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=5
 )
-numbers = st.sampled_from([0.0, -0.0, 1.0, 0.1, 2.0**53, 2.0**53 + 2, -1e300, 5e-324]) | st.floats(
-    allow_nan=False, allow_infinity=False
-)
+numbers = st.sampled_from(
+    [0.0, -0.0, 1.0, 0.1, 4095.0, 4096.0, -4095.0, -4096.0, 2.0**53, 2.0**53 + 2, -1e300, 5e-324]
+) | st.floats(allow_nan=False, allow_infinity=False)
 scalars = texts | numbers | st.booleans()
 metadatas = st.dictionaries(fields, scalars | st.lists(texts, max_size=3), max_size=4)
 leaves: st.SearchStrategy[Filter] = st.one_of(
@@ -73,7 +73,8 @@ def test_a_condition_holds_where_the_filter_matches(
 
 def test_one_record_of_each_kind_under_one_filter_of_each_kind(shard: Shard) -> None:
     """Every operator, with every type of value, against every type of field."""
-    values: list[Any] = [True, False, 0.0, -0.0, 1.0, 0.5, "", "1", "true", "x" * 100, [], ["1"], ["", "x" * 100]]
+    numbers = [0.0, -0.0, 1.0, 0.5, 4096.0]
+    values: list[Any] = [True, False, *numbers, "", "1", "true", "x" * 100, [], ["1"], ["", "x" * 100]]
     metadata: list[dict[str, Any]] = [{}, {"g": "1"}, *({"f": value} for value in values)]
     plain: list[Any] = [value for value in values if not isinstance(value, list)]
     asked: list[Filter] = [Exists("f", True), Exists("f", False), And(()), Or(())]
@@ -85,6 +86,44 @@ def test_one_record_of_each_kind_under_one_filter_of_each_kind(shard: Shard) -> 
         wanted = sorted(str(n) for n, fields in enumerate(metadata) if matches(filter, fields))
         assert sorted(shard.ids(to_condition(filter))) == wanted, filter
     shard.apply(Batch(2, dropped=["each"]))
+
+
+@pytest.mark.parametrize("many", [2, 100, 101, 1_000])
+def test_long_lists_of_numbers(shard: Shard, many: int) -> None:
+    """With and without terms, in the order of nobody."""
+    rng = np.random.default_rng(many)
+    there = np.unique(rng.integers(-9_000, 9_000, 3_000)) / 2
+    shard.apply(points(*({"f": float(number)} for number in there), {"f": "5000"}, {"g": 5000.0}, namespace="long"))
+    asked = rng.permutation(np.concatenate([rng.choice(there, many // 2, replace=False), 10_000.0 + np.arange(many)]))
+    for filter in (In("f", tuple(asked.tolist())), Nin("f", tuple(asked.tolist())), In("f", ("5000", *asked.tolist()))):
+        wanted = {str(n) for n, number in enumerate(there) if matches(filter, {"f": float(number)})}
+        wanted |= {str(len(there))} if matches(filter, {"f": "5000"}) else set()
+        assert set(shard.ids(to_condition(filter))) == wanted
+    shard.apply(Batch(2, dropped=["long"]))
+
+
+def test_numbers_of_which_there_are_many_have_no_terms() -> None:
+    (one,) = points({"f": 4096.0, "g": 0.5, "h": -1e9}, namespace="n").puts
+    (other,) = points({"f": 4095.0, "g": 1.0, "h": -4095.0}, namespace="n").puts
+    assert [len(point.payload["t"].split()) for point in (one, other)] == [3, 6]
+
+
+def test_records_that_earlier_versions_wrote_with_a_term_for_each_number(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("pinyon.stores.points._has_term", lambda value: True)
+        batch = points({"f": 5000.0}, {"f": 0.5}, {"f": 3.0}, {"f": "5000"}, namespace="earlier")
+    assert all(len(point.payload["t"].split()) == 2 for point in batch.puts)
+    shard.apply(batch)
+    for filter, wanted in (
+        (Eq("f", 5000.0), ["0"]),
+        (In("f", (0.5, 3.0)), ["1", "2"]),
+        (Ne("f", 5000.0), ["1", "2", "3"]),
+        (Nin("f", (0.5, 3.0, "5000")), ["0"]),
+    ):
+        assert sorted(shard.ids(to_condition(filter))) == wanted, filter
+    shard.apply(Batch(2, dropped=["earlier"]))
 
 
 vectors = arrays.arrays(

@@ -3,13 +3,14 @@
 A point's payload:
 
     i   the record's id            n   its namespace           m   its metadata, one JSON string that nothing searches
-    t   terms: one for each field that is there, one for each value of each, list elements apart; hashed, and as one
-        text of words, since to hand the engine a list of ten strings costs as much as to index them
+    t   terms: one for each field that is there, one for each value of each, list elements apart, and none for most
+        numbers (see `_has_term`); hashed, and as one text of words, since to hand the engine a list of ten strings
+        costs as much as to index them
     v   how the original values follow from the stored ones, where they differ (cosine; see `to_units`)
-    x_* the fields that are numbers, for ranges
+    x_* the fields that are numbers, for ranges, and for being equal to what has no term
 
 Engine conditions cannot say what filters mean: a boolean matches nothing, JSON paths hold no quotes or dots, integers
-and floats differ, a key of each type would need an index of its own. Terms say all but ranges with one index.
+and floats differ, a key of each type would need an index of its own. Terms say all else with one index.
 
 Knows no client of Qdrant: conditions come in the form of its REST interface.
 """
@@ -48,6 +49,10 @@ _NEVER = {"key": TERMS, "match": {"text": "never"}}
 HUGE = {"key": TERMS, "match": {"text": "huge"}}
 # Vectors longer than this are huge: squares and products of shorter ones fit into the engine's float32.
 _HUGE = 4e18
+# Whole numbers below have terms: counts, ratings, years. Of others (prices, times, keys) a field may have as many as
+# there are records, and each term takes 270 bytes of the engine's memory until a compaction.
+_TERMS_BELOW = 4096
+_GROUP = 100  # conditions that are asked one by one
 _LONGEST_NAME = 64  # it becomes part of a file's name
 _UNIT_TOLERANCE = 1e-6
 _DELTAS, _RAW = b"d", b"r"
@@ -191,7 +196,8 @@ def metadata_payload(metadata: Metadata) -> dict[str, Any]:
         if isinstance(value, list):
             terms.extend(dict.fromkeys(_term(field, element) for element in value))
             continue
-        terms.append(_term(field, value))
+        if _has_term(value):
+            terms.append(_term(field, value))
         if isinstance(value, float):
             # whole ones as such: the engine takes them in half the time, and has one index for both
             whole = value.is_integer() and abs(value) < 2**63
@@ -229,21 +235,21 @@ def to_condition(filter: Filter) -> Condition:
         case Exists(field, _):
             return {"must_not": [_has(_term(field))]}
         case Eq(field, value):
-            return _has(_term(field, value))
+            return _any(field, (value,))
         case Ne(field, value):
-            return {"must": [_has(_term(field))], "must_not": [_has(_term(field, value))]}
+            return {"must": [_has(_term(field))], "must_not": [_any(field, (value,))]}
         case In(field, values):
             return _any(field, values)
         case Nin(field, values):
             return {"must": [_has(_term(field))], "must_not": [_any(field, values)]}
         case Gt(field, bound):
-            return {"key": number_field(field), "range": {"gt": float(bound)}}
+            return _range(field, gt=bound)
         case Gte(field, bound):
-            return {"key": number_field(field), "range": {"gte": float(bound)}}
+            return _range(field, gte=bound)
         case Lt(field, bound):
-            return {"key": number_field(field), "range": {"lt": float(bound)}}
+            return _range(field, lt=bound)
         case Lte(field, bound):
-            return {"key": number_field(field), "range": {"lte": float(bound)}}
+            return _range(field, lte=bound)
 
 
 def _has(term: str) -> Condition:
@@ -251,9 +257,44 @@ def _has(term: str) -> Condition:
 
 
 def _any(field: str, values: tuple[Scalar, ...]) -> Condition:
-    if not values:
-        return _NEVER
-    return {"key": TERMS, "match": {"text_any": " ".join(_term(field, value) for value in values)}}
+    """Whether the field has one of the values."""
+    terms = [_term(field, value) for value in values if _has_term(value)]
+    numbers = sorted({float(value) for value in values if not _has_term(value)})
+    parts: list[Condition] = []
+    if len(terms) == 1:
+        parts.append(_has(terms[0]))
+    elif terms:
+        parts.append({"key": TERMS, "match": {"text_any": " ".join(terms)}})
+    if numbers:
+        parts.append(_one_of(field, numbers))
+    return parts[0] if len(parts) == 1 else {"should": parts or [_NEVER]}
+
+
+def _one_of(field: str, numbers: Sequence[float]) -> Condition:
+    """Whether the field is one of the numbers, which rise. The engine asks conditions one after the other: of 10,000,
+    those of a group only where a point is within it."""
+    equals = [_range(field, gte=number, lte=number) for number in numbers]
+    if len(equals) == 1:
+        return equals[0]
+    if len(equals) <= _GROUP:
+        return {"should": equals}
+    groups: list[Condition] = []
+    for at in range(0, len(numbers), _GROUP):
+        group = numbers[at : at + _GROUP]
+        groups.append({"must": [_range(field, gte=group[0], lte=group[-1])], "should": equals[at : at + _GROUP]})
+    return {"should": groups}
+
+
+def _range(field: str, **bounds: float) -> Condition:
+    # + 0.0: of -0.0, which the engine takes to be less than 0.0, makes that
+    return {"key": number_field(field), "range": {name: float(bound) + 0.0 for name, bound in bounds.items()}}
+
+
+def _has_term(value: Scalar | None) -> bool:
+    """Whether there is a term for it. Records of earlier versions have more of them, which nobody asks for."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    return abs(value) < _TERMS_BELOW and float(value).is_integer()
 
 
 def _term(field: str, value: Scalar | None = None) -> str:
@@ -264,8 +305,7 @@ def _term(field: str, value: Scalar | None = None) -> str:
         return _hashed(f"{len(field)}:{field}=b{int(value)}")
     if isinstance(value, str):
         return _hashed(f"{len(field)}:{field}=s{value}")
-    # Not kept: of numbers most are seen once. + 0.0: of -0.0 and 0.0, which are equal, makes one.
-    return _hashed.__wrapped__(f"{len(field)}:{field}=n{float(value) + 0.0!r}")
+    return _hashed(f"{len(field)}:{field}=n{float(value) + 0.0!r}")  # + 0.0: -0.0 and 0.0 are equal, and one term
 
 
 @lru_cache(1 << 13)
