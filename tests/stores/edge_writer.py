@@ -61,6 +61,7 @@ class Plan:
     root: Path
     seed: int  # of the history
     compact_after: int = 1 << 40  # never
+    flush_after: int = 20_000
     step: str = ""  # kills itself there,
     passes: int = 0  # after having passed it so often
 
@@ -109,7 +110,7 @@ def write_until_killed(said: Connection, plan: Plan) -> None:
 
 
 async def _write_on(said: Connection, plan: Plan) -> None:
-    store = EdgeStore(plan.root, compact_after=plan.compact_after, reserve=0)
+    store = EdgeStore(plan.root, compact_after=plan.compact_after, flush_after=plan.flush_after, reserve=0)
     while True:
         index = await store.open("one")
         assert isinstance(index, EdgeIndex)

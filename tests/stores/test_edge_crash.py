@@ -117,7 +117,7 @@ class Chain:
 
     def round(self, seed: int) -> None:
         kind, rng = KINDS[seed % len(KINDS)], random.Random(seed)
-        plan = Plan(self.root, self.number)
+        plan = Plan(self.root, self.number, flush_after=rng.choice([1, 10, 20_000]))
         if kind == "write step":
             plan = replace(plan, step=rng.choice(list(WRITE_STEPS)), passes=rng.randrange(30))
         elif kind != "writes":

@@ -53,7 +53,7 @@ def test_the_embedded_store_does_so_while_it_compacts(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Contents, "put_in_force", counted)
     compacting = Subject(
-        lambda folder: EdgeStore(folder / "store", reserve=0, compact_after=4),
+        lambda folder: EdgeStore(folder / "store", reserve=0, compact_after=4, flush_after=3),
         durable=True,
         histories=8,
         settle=settle,

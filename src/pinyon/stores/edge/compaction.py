@@ -29,7 +29,7 @@ from pinyon.stores.edge import child, names
 from pinyon.stores.edge.child import Child, Kind
 from pinyon.stores.edge.int8 import SAMPLE, keep_neighbours
 from pinyon.stores.edge.journal import replay, sync_folder, write_all
-from pinyon.stores.edge.shard import GRAPH_FROM, Shard
+from pinyon.stores.edge.shard import FLUSH_AFTER, GRAPH_FROM, Shard
 
 _BLOCK = 1 << 20
 # Written once and never changed, so that a second name is as good as a copy: a graph, and what is under it.
@@ -57,8 +57,7 @@ def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
     child.say(stream, child.COPIED)
     os.nice(19)  # only now: writes were waiting
     shard = Shard.load(new, layout)
-    for batch in replay(old.parent, after, upto):
-        shard.apply(batch)
+    catch_up(shard, old.parent, after, upto)
     int8 = _suit_int8(shard, layout)
     shard.flush()
     shard.close()
@@ -79,6 +78,14 @@ def _suit_int8(shard: Shard, layout: Layout) -> bool:
     if layout.dimension is None or shard.count(None, exact=False) * layout.dimension * 4 < GRAPH_FROM:
         return False
     return keep_neighbours(shard.sample(SAMPLE), layout.metric)
+
+
+def catch_up(shard: Shard, folder: Path, after: int, upto: int) -> None:
+    """Brings it from one write up to another of an index's journal."""
+    for batch in replay(folder, after, upto):
+        shard.apply(batch)
+        if shard.unflushed >= FLUSH_AFTER:
+            shard.flush()
 
 
 def size_on_disk(folder: Path) -> int:

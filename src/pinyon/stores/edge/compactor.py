@@ -149,7 +149,7 @@ class Compactor:
     async def _change_host(self, copy: Copy) -> Path:
         """Has a host of the copy answer from now on. Gives the old shard's folder."""
         writer, contents = self._writer, self._writer.contents
-        link = await Link.open(copy.folder, contents.layout)
+        link = await Link.open(copy.folder, contents.layout, contents.flush_after)
         try:
             reached = copy.sequence
             # Writes that go on all the while are never caught up with.

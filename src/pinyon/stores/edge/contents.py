@@ -77,10 +77,12 @@ def create(folder: Path, layout: Layout) -> None:
 class Contents:
     """Of an open index. Raises Unavailable when it is damaged, and OSError."""
 
-    def __init__(self, folder: Path, reserve: int) -> None:
-        """`reserve`: bytes to leave free on disk. The engine writes to memory that is mapped to files with holes; where
-        the disk has no room to fill one, its process is killed, so nothing may be written then."""
+    def __init__(self, folder: Path, flush_after: int, reserve: int) -> None:
+        """`flush_after`: see EdgeStore. `reserve`: bytes to leave free on disk. The engine writes to memory that is
+        mapped to files with holes; where the disk has no room to fill one, its process is killed, so nothing may be
+        written then."""
         self.folder = folder
+        self.flush_after = flush_after
         self.failed = False
         self.huge = False  # whether any vector is too long for the engine's arithmetic, or was; see ranking.py
         self.unindexed = 0  # points outside the search graph

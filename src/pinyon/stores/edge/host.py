@@ -12,12 +12,15 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Record
 from pinyon.stores.edge import messages
+from pinyon.stores.edge.compaction import sync_tree
 from pinyon.stores.edge.journal import Batch, replay
 from pinyon.stores.edge.messages import Found, Hit, Row, Status, Verb, encode, to_row
 from pinyon.stores.edge.ranking import answer
@@ -42,21 +45,45 @@ class _Call(NamedTuple):
 
 def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
     """The child's work: says that it has the shard, or why not, as the answer to a call 0. Then answers."""
-    (folder,) = arguments
+    folder, flush_after = Path(arguments[0]), int(arguments[1])
     try:
-        shard = Shard.load(Path(folder), layout)
+        shard = Shard.load(folder, layout)
     except Unavailable as error:
         stream.sendall(messages.frame(0, Status.UNAVAILABLE, encode(error.reason)))
         return
     stream.sendall(messages.frame(0, Status.DONE, encode(None)))
-    Host(stream, shard, layout).run()
+    Host(stream, shard, layout, Flushing(shard, folder, flush_after)).run()
+
+
+class Flushing:
+    """Flushes a shard each so many points. The disk may be slow, and no query is to wait for it: a thread has the files
+    synced before, and the engine finds little left to do."""
+
+    def __init__(self, shard: Shard, folder: Path, after: int) -> None:
+        self._shard = shard
+        self._folder = folder
+        self._after = after
+        self._thread = ThreadPoolExecutor(1, "edge-sync")
+        self.syncing: Future[None] | None = None
+
+    def wrote(self) -> None:
+        """To be called after a write."""
+        if self._shard.unflushed < self._after:
+            return
+        if self.syncing is None:
+            self.syncing = self._thread.submit(sync_tree, self._folder)
+        elif self.syncing.done():
+            self.syncing = None
+            with suppress(Unavailable):  # a full disk: the journal has it all, and the next write tries again
+                self._shard.flush()
 
 
 class Host:
-    def __init__(self, stream: socket.socket, shard: Shard, layout: Layout) -> None:
+    def __init__(self, stream: socket.socket, shard: Shard, layout: Layout, flushing: Flushing) -> None:
         self._stream = stream
         self._shard = shard
         self._layout = layout
+        self._flushing = flushing
         self._received = bytearray()
         self._arrivals = 0
         self._short: deque[_Call] = deque()
@@ -157,6 +184,7 @@ class Host:
         for piece in batch.pieces(_PIECE):
             self._shard.apply(piece)
             yield
+        self._flushing.wrote()
 
     def _replay(self, call: messages.ReplayCall) -> Steps:
         for batch in replay(Path(call.folder), call.after, call.upto):

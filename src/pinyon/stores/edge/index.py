@@ -41,12 +41,19 @@ class EdgeIndex:
 
     @classmethod
     async def open(
-        cls, folder: Path, snapshots: Snapshots, compacting: asyncio.Semaphore, *, compact_after: int, reserve: int
+        cls,
+        folder: Path,
+        snapshots: Snapshots,
+        compacting: asyncio.Semaphore,
+        *,
+        compact_after: int,
+        flush_after: int,
+        reserve: int,
     ) -> EdgeIndex:
-        """See Contents and Compactor. Raises Unavailable, OSError."""
-        contents = await asyncio.to_thread(Contents, folder, reserve)
+        """See EdgeStore. Raises Unavailable, OSError."""
+        contents = await asyncio.to_thread(Contents, folder, flush_after, reserve)
         try:
-            link = await Link.open(contents.shard, contents.layout)
+            link = await Link.open(contents.shard, contents.layout, contents.flush_after)
             try:
                 await link.replay(folder, contents.shard_sequence, contents.sequence)
                 if not contents.named:

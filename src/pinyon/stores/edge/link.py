@@ -41,10 +41,10 @@ class Link(asyncio.Protocol):
         self._lost = self._loop.create_future()  # done when the socket is closed
 
     @classmethod
-    async def open(cls, shard: Path, layout: Layout) -> Link:
-        """Raises Unavailable, OSError."""
+    async def open(cls, shard: Path, layout: Layout, flush_after: int) -> Link:
+        """`flush_after`: see EdgeStore. Raises Unavailable, OSError."""
         root = shard.parent.parent
-        made = asyncio.to_thread(child.start, Kind.HOST, str(shard), root=root, layout=layout)
+        made = asyncio.to_thread(child.start, Kind.HOST, str(shard), str(flush_after), root=root, layout=layout)
         starting = asyncio.ensure_future(made)
         try:
             host = await asyncio.shield(starting)

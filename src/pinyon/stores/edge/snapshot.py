@@ -32,9 +32,9 @@ from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Record
 from pinyon.stores.edge import child
 from pinyon.stores.edge.child import Child, Kind
-from pinyon.stores.edge.compaction import copy_file, copy_shard
+from pinyon.stores.edge.compaction import catch_up, copy_file, copy_shard
 from pinyon.stores.edge.contents import Contents
-from pinyon.stores.edge.journal import files, replay
+from pinyon.stores.edge.journal import files
 from pinyon.stores.edge.messages import Row, to_record, to_row
 from pinyon.stores.edge.shard import Shard
 
@@ -199,8 +199,7 @@ def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
     child.say(stream, child.COPIED)
     os.nice(10)  # only now: writes were waiting
     shard = Shard.load(copy, layout)
-    for batch in replay(folder, task.after, task.upto):
-        shard.apply(batch)
+    catch_up(shard, folder, task.after, task.upto)
     for frame in _frames(shard, layout):
         body = _encode(frame)
         stream.sendall(_LENGTH.pack(len(body)) + body)

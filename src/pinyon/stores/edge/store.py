@@ -17,6 +17,7 @@ from pinyon.stores.base import Index, Layout
 from pinyon.stores.edge import child, contents
 from pinyon.stores.edge.index import EdgeIndex
 from pinyon.stores.edge.journal import sync_folder
+from pinyon.stores.edge.shard import FLUSH_AFTER
 from pinyon.stores.edge.snapshot import LEFTOVER, Snapshots
 
 _LOCK = "lock"
@@ -29,11 +30,15 @@ T = TypeVar("T")
 class EdgeStore:
     """See base.Store. The first call takes the folder's lock, and removes what a killed process left half done."""
 
-    def __init__(self, root: Path, *, compact_after: int = 10_000, reserve: int = 256 << 20) -> None:
-        """`compact_after`: points outside the search graph, from which on it is built anew. `reserve`: bytes that
+    def __init__(
+        self, root: Path, *, compact_after: int = 10_000, flush_after: int = FLUSH_AFTER, reserve: int = 256 << 20
+    ) -> None:
+        """`compact_after`: points outside the search graph, from which on it is built anew. `flush_after`: points that
+        were written, behind which the engine puts on disk what of them it has in memory alone. `reserve`: bytes that
         writes leave free on disk."""
         self._root = root
         self._compact_after = compact_after
+        self._flush_after = flush_after
         self._reserve = reserve
         self._lock: int | None = None
         self._closed = False
@@ -97,6 +102,7 @@ class EdgeStore:
                 self._snapshots,
                 self._compacting,
                 compact_after=self._compact_after,
+                flush_after=self._flush_after,
                 reserve=self._reserve,
             )
         except OSError as error:
