@@ -134,6 +134,8 @@ class Chain:
         # Two shards: the copy is being made, or the old one was not yet removed.
         self.seen["killed within a compaction"] += len(self.shards()) == 2
         self.seen["swapped"] += self.shard() != shard
+        manifest = self.manifest()
+        self.seen["flushed"] += manifest["names"] < manifest["sequence"]
         acknowledged = max(writer.acknowledged, self.model.sequence)
         asyncio.run(self.check(acknowledged, rng))
         self.seen["written and not acknowledged"] += self.model.sequence > acknowledged
@@ -176,7 +178,10 @@ class Chain:
 
     def shard(self) -> Any:
         """The one in force."""
-        return json.loads((self.folder / contents.MANIFEST).read_bytes())["shard"]
+        return self.manifest()["shard"]
+
+    def manifest(self) -> Any:
+        return json.loads((self.folder / contents.MANIFEST).read_bytes())
 
     async def check(self, acknowledged: int, rng: random.Random) -> None:
         """What is there is all of the acknowledged writes, and at most the one under way, in every way to ask."""
@@ -224,4 +229,5 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_done(tmp_path: Path, f
     assert chain.seen["swapped"] >= CHAIN // len(KINDS)
     assert chain.seen["child killed"]
     assert chain.seen["host killed"]
+    assert chain.seen["flushed"]
     assert chain.seen["written and not acknowledged"]

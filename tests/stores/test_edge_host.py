@@ -129,7 +129,7 @@ def test_scans_and_writes_take_turns() -> None:
     answers = asked.answers()
     pages = ["page 0", "page 1", "page 2"]
     assert shard.done == [*pages, "apply 4", "apply 4", *pages, "close"]
-    assert [body for _, _, body in answers] == [["0", "1", "2"], None, ["0", "1", "2"], None]
+    assert [body for _, _, body in answers] == [["0", "1", "2"], 0, ["0", "1", "2"], None]
 
 
 def test_what_fails_is_answered_and_the_rest_goes_on() -> None:
@@ -165,22 +165,57 @@ def test_frames_are_taken_whole_however_they_come() -> None:
         assert not buffer
 
 
-def test_what_is_in_memory_alone_is_flushed_when_the_files_are_synced(tmp_path: Path) -> None:
-    """A flush that fails is no failed write, and is tried again."""
-    shard: Any = Recorded()
+class Flushed(Recorded):
+    def flush(self) -> None:
+        self.done.append("flush")
+        self.unflushed = 0
+
+
+def test_files_are_synced_before_a_flush_and_behind_it(tmp_path: Path) -> None:
+    shard: Any = Flushed()
     flushing = Flushing(shard, tmp_path, 10)
     shard.unflushed = 9
-    flushing.wrote()
+    flushing.wrote(1)
     assert flushing.syncing is None
     shard.unflushed = 10
+    flushing.wrote(2)
+    assert flushing.syncing is not None
+    flushing.syncing.result()
+    assert not shard.done
+    flushing.wrote(3)
+    assert shard.done == ["flush"]
+    assert flushing.syncing is not None
+    flushing.syncing.result()
+    assert flushing.synced == 0
+    flushing.wrote(4)
+    assert flushing.syncing is None
+    assert flushing.synced == 3
+
+
+def test_a_flush_that_fails_is_no_failed_write_and_is_tried_again(tmp_path: Path) -> None:
+    shard: Any = Recorded()
+    flushing = Flushing(shard, tmp_path, 10)
+    shard.unflushed = 10
     for attempt in range(2):
-        flushing.wrote()
+        flushing.wrote(1)
         assert flushing.syncing is not None
-        assert len(shard.done) == attempt
         flushing.syncing.result()
-        flushing.wrote()
+        flushing.wrote(2)
         assert shard.done == ["flush"] * (attempt + 1)
         assert flushing.syncing is None
+        assert flushing.synced == 0
+
+
+def test_a_flush_behind_which_the_files_cannot_be_synced_counts_for_nothing(tmp_path: Path) -> None:
+    shard: Any = Flushed()
+    flushing = Flushing(shard, tmp_path / "missing" / "missing", 10)
+    for number in range(1, 7):
+        shard.unflushed = 10
+        flushing.wrote(number)
+        if flushing.syncing is not None:
+            assert flushing.syncing.exception() is not None
+    assert shard.done == ["flush"] * 2
+    assert flushing.synced == 0
 
 
 def test_a_host_flushes_what_it_has_written(tmp_path: Path) -> None:

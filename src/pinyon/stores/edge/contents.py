@@ -2,8 +2,11 @@
 
     <folder>/index.json          the manifest: layout, the shard in force, the last write that is whole in it
     <folder>/shard-<n>-<random>  the engine's files, which a host has open
-    <folder>/journal-<n>.log     the writes behind that one
-    <folder>/names-<n>.bin       the ids as of that one; see names.py
+    <folder>/names-<n>.bin       the ids as of write n; see names.py
+    <folder>/journal-<n>.log     the writes behind n, which is that one, or a later one
+
+The shard's write is that of its last flush, the ids' that of the last compaction or clean end, since there may be
+millions of them.
 
 What touches the disk blocks: whoever has the index calls it on a thread, one call at a time.
 """
@@ -15,6 +18,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,11 +47,16 @@ class Manifest(msgspec.Struct, frozen=True):
     metric: Metric
     shard: str  # the folder in force
     sequence: int  # every write up to this one is in it, synced
-    namespaces: list[str]  # as of that write
+    namespaces: list[str]  # as of write `names`
+    names: int | None = None  # whose ids there is a file of; None, as earlier versions left it: `sequence`
 
     @property
     def layout(self) -> Layout:
         return Layout(self.dimension, self.metric)
+
+    @property
+    def named(self) -> int:
+        return self.sequence if self.names is None else self.names
 
 
 @dataclass(slots=True)
@@ -92,16 +101,19 @@ class Contents:
         for path in folder.glob("shard-*"):
             if path.name != self._manifest.shard:
                 shutil.rmtree(path, ignore_errors=True)
-        names.forget(folder, self._manifest.sequence)
+        names.forget(folder, self._manifest.named)
         if self._room() < min(0, _OPENING - reserve):
             raise Unavailable("The index cannot be opened: the disk is full")
-        self.sequence = self._manifest.sequence
+        self.sequence = self._manifest.named
         known = names.load(folder, self.sequence)
         self.named = known is not None  # if not, the shard must be asked; see remember
         none: dict[str, list[str]] = {namespace: [] for namespace in self._manifest.namespaces}
         self._remember(none | (known or {}))
         for batch in replay(folder, self.sequence, mend=True):
             self.name(batch)
+        if self.sequence < self._manifest.sequence:
+            raise Unavailable("The index is damaged: its journal ends before its shard")
+        self._appended = self.sequence  # the last write in the journal
         self._journal = Journal(folder, self.sequence)
 
     @property
@@ -135,6 +147,7 @@ class Contents:
         self._check(batch)
         body = encode(batch)
         self._journal.append(body)
+        self._appended = batch.sequence
         return body
 
     def _check(self, batch: Batch) -> None:
@@ -176,7 +189,20 @@ class Contents:
 
     def rotate(self) -> None:
         """Goes on in a new file of the journal, so that what is copied of it stays as it is. Raises OSError."""
-        self._journal.rotate(self.sequence)
+        self._journal.rotate(self._appended)
+
+    def advance(self, sequence: int, shard: Path) -> None:
+        """Every write up to this one is in that shard, synced: if it is the one in force, the next opening of the index
+        need not do them again."""
+        if shard != self.shard or sequence <= self.shard_sequence:
+            return
+        with suppress(OSError):  # then it does
+            self.rotate()
+            self._put(msgspec.structs.replace(self._manifest, sequence=sequence, names=self._manifest.named))
+
+    def _put(self, manifest: Manifest) -> None:
+        _write_manifest(self.folder, manifest)
+        self._manifest = manifest
 
     # Compaction: `begin` and `put_in_force` while nobody writes, the rest at leisure.
 
@@ -201,15 +227,13 @@ class Contents:
         """While nobody writes, and with a host of the copy that has every write. Gives the old shard. Raises OSError:
         that one is still in force."""
         old = self.shard
-        manifest = _manifest(self.layout, copy.folder.name, copy.sequence, copy.namespaces)
-        _write_manifest(self.folder, manifest)
-        self._manifest = manifest
+        self._put(_manifest(self.layout, copy.folder.name, copy.sequence, copy.namespaces))
         return old
 
     def clear(self, old: Path) -> None:
         """Removes what is no longer needed since another shard is in force."""
-        forget(self.folder, self.shard_sequence)
-        names.forget(self.folder, self.shard_sequence)
+        forget(self.folder, self._manifest.named)
+        names.forget(self.folder, self._manifest.named)
         shutil.rmtree(old, ignore_errors=True)
 
     def abandon(self, copy: Copy) -> None:
@@ -224,8 +248,7 @@ class Contents:
             if flushed and not self.failed:
                 self.rotate()
                 names.save(self.folder, self.sequence, self.namespaces)
-                manifest = _manifest(self.layout, self.shard.name, self.sequence, list(self.namespaces))
-                _write_manifest(self.folder, manifest)
+                self._put(_manifest(self.layout, self.shard.name, self.sequence, list(self.namespaces)))
                 forget(self.folder, self.sequence)
                 names.forget(self.folder, self.sequence)
         except (OSError, Unavailable):
@@ -240,7 +263,7 @@ def _shard_name(number: int) -> str:
 
 
 def _manifest(layout: Layout, shard: str, sequence: int, namespaces: list[str]) -> Manifest:
-    return Manifest(_FORMAT, layout.dimension, layout.metric, shard, sequence, namespaces)
+    return Manifest(_FORMAT, layout.dimension, layout.metric, shard, sequence, namespaces, names=sequence)
 
 
 def _read_manifest(folder: Path) -> Manifest:

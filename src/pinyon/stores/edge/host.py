@@ -57,25 +57,37 @@ def main(stream: socket.socket, arguments: list[str], layout: Layout) -> None:
 
 class Flushing:
     """Flushes a shard each so many points. The disk may be slow, and no query is to wait for it: a thread has the files
-    synced before, and the engine finds little left to do."""
+    synced before, and the engine finds little left to do. It has them synced once more behind it, since whoever relies
+    on a flush cannot know what the engine leaves to the system."""
 
     def __init__(self, shard: Shard, folder: Path, after: int) -> None:
         self._shard = shard
         self._folder = folder
         self._after = after
         self._thread = ThreadPoolExecutor(1, "edge-sync")
+        self.synced = 0  # the last write up to which all are in the shard, on disk
         self.syncing: Future[None] | None = None
+        self._flushed: int | None = None  # the same, once the files are synced
 
-    def wrote(self) -> None:
-        """To be called after a write."""
-        if self._shard.unflushed < self._after:
+    def wrote(self, sequence: int) -> None:
+        """To be called after each write, with its number."""
+        if self.syncing is not None and not self.syncing.done():
             return
-        if self.syncing is None:
-            self.syncing = self._thread.submit(sync_tree, self._folder)
-        elif self.syncing.done():
-            self.syncing = None
+        done, self.syncing = self.syncing, None
+        if done is None:
+            if self._shard.unflushed >= self._after:
+                self.syncing = self._sync()
+        elif self._flushed is None:
             with suppress(Unavailable):  # a full disk: the journal has it all, and the next write tries again
                 self._shard.flush()
+                self._flushed, self.syncing = sequence, self._sync()
+        else:
+            if done.exception() is None:
+                self.synced = self._flushed
+            self._flushed = None
+
+    def _sync(self) -> Future[None]:
+        return self._thread.submit(sync_tree, self._folder)
 
 
 class Host:
@@ -184,7 +196,8 @@ class Host:
         for piece in batch.pieces(_PIECE):
             self._shard.apply(piece)
             yield
-        self._flushing.wrote()
+        self._flushing.wrote(batch.sequence)
+        return self._flushing.synced
 
     def _replay(self, call: messages.ReplayCall) -> Steps:
         for batch in replay(Path(call.folder), call.after, call.upto):

@@ -115,6 +115,8 @@ def replay(folder: Path, after: int, upto: int | None = None, *, mend: bool = Fa
     """
     expected = after + 1
     paths = [path for path in files(folder) if upto is None or _first(path) < upto]
+    while len(paths) > 1 and _first(paths[1]) <= after:
+        del paths[0]
     for path in paths:
         for batch in _read(path, last=upto is None and path == paths[-1], mend=mend):
             if batch.sequence < expected:

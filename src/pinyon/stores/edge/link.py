@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from pinyon.errors import Unavailable
 from pinyon.stores.base import Layout, Match, Query
@@ -77,9 +77,10 @@ class Link(asyncio.Protocol):
 
     # --- calls -------------------------------------------------------------------------------------------------------
 
-    def write(self, batch: bytes) -> asyncio.Future[bytes]:
-        """Sends a batch of the journal before it returns. The future: it is applied, whole."""
-        return self._call(Verb.WRITE, batch)
+    def write(self, batch: bytes) -> Coroutine[Any, Any, int]:
+        """Sends a batch of the journal before it returns. Then waits until it is applied, whole, and gives the last
+        write up to which all are on disk in the shard; 0: the host has not flushed any yet."""
+        return _number(self._call(Verb.WRITE, batch))
 
     async def query(self, namespace: str, condition: Condition | None, query: Query, *, huge: bool) -> list[Match]:
         call = messages.to_call(namespace, condition, query, huge=huge)
@@ -105,8 +106,7 @@ class Link(asyncio.Protocol):
         return rows
 
     async def count(self, condition: Condition | None, *, exact: bool = True) -> int:
-        number: int = _NUMBER.decode(await self._call(Verb.COUNT, encode(messages.CountCall(condition, exact))))
-        return number
+        return await _number(self._call(Verb.COUNT, encode(messages.CountCall(condition, exact))))
 
     async def ids(self, condition: Condition | None) -> list[str]:
         """Of all points that match, in no order."""
@@ -175,6 +175,11 @@ class Link(asyncio.Protocol):
             if not answer.done():
                 answer.set_exception(_gone())
         self._calls.clear()
+
+
+async def _number(answer: asyncio.Future[bytes]) -> int:
+    number: int = _NUMBER.decode(await answer)
+    return number
 
 
 def _end(starting: asyncio.Future[Child]) -> None:

@@ -30,7 +30,7 @@ class Verb(IntEnum):
     FETCH = 2  # list[bytes], points -> list[Found]
     COUNT = 3  # CountCall -> int
     # in turns: one after the other, in the order in which they came
-    WRITE = 4  # a journal's Batch -> None
+    WRITE = 4  # a journal's Batch -> int, the last write up to which all are in the shard on disk
     REPLAY = 5  # ReplayCall -> None
     IDS = 6  # Condition | None -> list[str]
     FETCH_MANY = 7  # as FETCH

@@ -122,13 +122,15 @@ class Writer:
                 self._fail()
                 raise
         try:
-            await applied
+            synced = await applied
         except BaseException:
             self._fail()
             raise
         # Answers come in the order of the calls, and wake whoever waits for them in that order.
         self.contents.name(batch)
         self._putting -= Counter(namespaces)  # which keeps none of 0
+        if synced > self.contents.shard_sequence:
+            self._disk.submit(self.contents.advance, synced, self.contents.shard)
         self._applied()
         self.pace.wrote(batch.size)
         self._wrote()
