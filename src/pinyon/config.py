@@ -36,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_queued_tokens: Positive = 1_000_000  # over all requests that wait for one model; past it, 429
     max_connections: Positive = 4096
     max_upsert_bytes: Positive = 2 * 1024 * 1024  # of one upsert of vectors, as they are stored
+    max_result_bytes: Positive = 4 * 1024 * 1024  # of what one query finds, as it is stored
     max_upsert_texts: Positive = 96  # records of one upsert of texts
     batch_tokens: Positive = 512  # tokens of one run of the model, padding included
     max_wait_ms: Positive = 2000  # bulk work gives way to short requests so long; then it gets half

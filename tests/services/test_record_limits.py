@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pinyon.filters import And, parse
 from pinyon.services.indexes import IndexService
 from pinyon.services.inference import InferenceService
 from pinyon.services.record_checks import MAX_METADATA, Draft
-from pinyon.services.record_texts import TextDraft
+from pinyon.services.record_texts import Search, TextDraft
 from pinyon.services.records import RecordsService, VectorQuery
 from pinyon.state import State
 from pinyon.stores.base import SparseVector
@@ -121,6 +122,111 @@ def test_an_upsert_of_texts(served: Served) -> None:
     run(use(96))
     run(use(120, max_upsert_texts=120))
     run(use(1000, max_upsert_texts=5000))
+
+
+# --- bytes of what is found ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("top_k", [5, 250, 251, 290])  # above 250 they are read in pieces
+def test_what_a_query_may_find(served: Served, top_k: int) -> None:
+    """35 bytes for values and id of each, and 9 for its metadata; ids alone are never too much."""
+
+    async def use(limit: int, bytes_each: int, **asked: Any) -> None:
+        async with served(max_result_bytes=limit) as (records, _):
+            query = VectorQuery(top_k, values=np.ones(8, dtype=np.float32), **asked)
+            if limit < top_k * bytes_each:
+                error = await refused(records.query("found", "", query))
+                assert error.param == ("top_k",)
+                assert error.reason.startswith("asks for more than ")
+            else:
+                found = (await records.query("found", "", query)).matches
+                assert [match.record.id for match in found] == [f"{n:03}" for n in range(top_k)]
+                for match in found:
+                    assert match.score == 1
+                    assert (match.record.values is not None) == ("with_values" in asked)
+                    assert match.record.metadata == ({"n": 1.0} if "with_metadata" in asked else {})
+
+    async def fill() -> None:
+        async with served() as (records, indexes):
+            await indexes.create_index(settings("found", metric=Metric.EUCLIDEAN))
+            vectors = [draft(f"{n:03}", n=1) for n in range(300)]
+            vectors = [replace(vector, values=np.array([0, *[1] * 7], np.float32)) for vector in vectors]
+            await records.upsert("found", "", vectors)
+
+    run(fill())
+    for limit in (44 * top_k, 44 * top_k - 1):
+        run(use(limit, 44, with_values=True, with_metadata=True))
+    for limit in (35 * top_k, 35 * top_k - 1):
+        run(use(limit, 35, with_values=True))
+    run(use(12 * top_k - 1, 12, with_metadata=True))
+    run(use(3 * top_k, 3))
+
+
+def test_a_page_of_a_filter_ends_where_it_is_large_enough(served: Served) -> None:
+    """With one record at least."""
+
+    async def use(limit: int, max_bytes: int, wanted: int) -> None:
+        async with served(max_result_bytes=max_bytes) as (records, _):
+            pages: list[list[str]] = []
+            token = None
+            while not pages or token is not None:
+                fetched = await records.fetch_where("paged", "", parse({"n": {"$gte": 5}}), token=token, limit=limit)
+                pages.append([record.id for record in fetched.records])
+                token = fetched.next
+            assert [len(page) for page in pages[:-1]] == [wanted] * (len(pages) - 1)
+            assert 0 < len(pages[-1]) <= wanted
+            assert [id for page in pages for id in page] == [f"{n:03}" for n in range(5, 600)]
+
+    async def fill() -> None:
+        async with served() as (records, indexes):
+            await indexes.create_index(settings("paged"))
+            await records.upsert("paged", "", [draft(f"{n:03}", n=n, t="x" * (3 - len(str(n)))) for n in range(600)])
+
+    size = 3 + 32 + len('{"n":100.0,"t":""}')
+    run(fill())
+    run(use(1000, 1 << 20, 1000))
+    run(use(595, 1 << 20, 595))
+    run(use(594, 1 << 20, 594))
+    run(use(250, 1 << 20, 250))
+    run(use(1000, 280 * size, 280))
+    run(use(1000, 281 * size - 1, 280))
+    run(use(100, 1, 1))
+
+
+def test_what_a_search_may_find(served: Served) -> None:
+    """What it shows counts, and not the fields that nobody asks for."""
+
+    async def use() -> None:
+        async with served(max_result_bytes=20_000) as (records, indexes):
+            made = await indexes.create_index_for_model(with_model())
+            texts = [TextDraft(f"{n:03}", {"body": f"text {n}", "more": "x" * 1000, "n": n}) for n in range(120)]
+            for at in range(0, 120, 60):
+                await records.upsert_texts(made.name, "", texts[at : at + 60])
+            for top_k in (20, 120):
+                error = await refused(records.search(made.name, "", Search(top_k, text="text 7")))
+                assert error.param == ("top_k",)
+                found = await records.search(made.name, "", Search(top_k, text="text 7", fields=["n"]))
+                assert len(found.hits) == top_k
+                assert all(hit.fields == {"n": float(hit.id)} for hit in found.hits)
+
+    run(use())
+
+
+def test_what_a_search_by_words_may_find(served: Served) -> None:
+    """All are looked at, and what has the words counts."""
+    one = SparseVector(np.array([1], np.uint32), np.ones(1, np.float32))
+
+    async def use() -> None:
+        async with served(max_result_bytes=20_000) as (records, indexes):
+            made = await indexes.create_index_for_model(with_model("pinecone-sparse-english-v0"))
+            texts = [Draft(f"{n:03}", None, one, {"body": f"number {n} " + "x" * 1000}) for n in range(250)]
+            await records.upsert(made.name, "", texts)
+            (hit,) = (await records.search(made.name, "", Search(10, sparse=one, terms=["213"]))).hits
+            assert hit.id == "213"
+            assert len((await records.search(made.name, "", Search(19, sparse=one, terms=["number"]))).hits) == 19
+            await refused(records.search(made.name, "", Search(20, sparse=one, terms=["number"])))
+
+    run(use())
 
 
 # --- metadata that grows ---------------------------------------------------------------------------------------------

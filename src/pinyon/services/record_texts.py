@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,11 +54,12 @@ class Search:
     filter: Filter | None = None
     terms: Sequence[str] | None = None
     rerank: Rerank | None = None
+    fields: Sequence[str] | None = None  # of each hit; None: all
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`fields`: all of the record's metadata, its text too."""
+    """`fields`: of the record's metadata, its text too, what was asked for and what it was reranked by."""
 
     id: str
     score: float
@@ -198,6 +199,24 @@ def has_terms(record: Record, field: str, terms: Sequence[str]) -> bool:
         return False
     words = set(_TOKEN.findall(text.lower()))
     return all(word in words for term in terms for word in _TOKEN.findall(term.lower()))
+
+
+def shown(search: Search, record: IndexRecord) -> Callable[[Record], Record | None]:
+    """What a search shows of a record that it finds: the fields that are asked for or reranked by; None where a term is
+    missing."""
+    field = None if search.terms is None else text_field(record, ("terms",))
+    wanted = None
+    if search.fields is not None:
+        wanted = {*search.fields, *(() if search.rerank is None else search.rerank.fields)}
+
+    def show(found: Record) -> Record | None:
+        if search.terms is not None and field is not None and not has_terms(found, field, search.terms):
+            return None
+        if wanted is None:
+            return found
+        return Record(found.id, metadata={name: value for name, value in found.metadata.items() if name in wanted})
+
+    return show
 
 
 async def reranked(hits: list[Hit], search: Search, inference: InferenceService) -> tuple[list[Hit], int]:

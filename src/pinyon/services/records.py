@@ -17,6 +17,7 @@ from typing import Protocol
 from pinyon.config import Limits
 from pinyon.errors import AlreadyExists, InvalidRequest, NotFound
 from pinyon.filters import Filter
+from pinyon.services import reads
 from pinyon.services import record_checks as checks
 from pinyon.services import record_texts as texts
 from pinyon.services.indexes import OpenIndex
@@ -191,7 +192,8 @@ class RecordsService:
         opened = await self._open(index, namespace)
         sequence = opened.index.sequence
         checks.check_top_k(query.top_k, whole=query.with_values or query.with_metadata)
-        found = await _query(opened, namespace, query)
+        asked = await _checked(opened, namespace, query)
+        found = [] if asked is None else await reads.find(opened.index, namespace, asked, self.limits.max_result_bytes)
         units = 1 + (len(found) // RECORDS_PER_READ_UNIT if query.with_values or query.with_metadata else 0)
         return Matches(found, units, sequence)
 
@@ -209,11 +211,9 @@ class RecordsService:
         opened = await self._open(index, namespace)
         sequence = opened.index.sequence
         after, limit = read_token(token, limit, default=DEFAULT_PAGE, highest=MAX_FETCH)
-        # One more than asked for tells whether there is another page.
-        found = await opened.index.fetch_where(namespace, filter, after=after, limit=limit + 1)
-        page = found[:limit]
-        more = make_token(page[-1].id, limit) if len(found) > limit else None
-        return Fetched(page, _fetch_units(len(page)), sequence, more)
+        found, more = await reads.page(opened.index, namespace, filter, after, limit, self.limits.max_result_bytes)
+        following = make_token(found[-1].id, limit) if more else None
+        return Fetched(found, _fetch_units(len(found)), sequence, following)
 
     async def list_ids(self, index: str, namespace: str, *, prefix: str, token: str | None, limit: int | None) -> Ids:
         """A page of ids, by their bytes."""
@@ -305,11 +305,13 @@ class RecordsService:
             with_metadata=True,
         )
         is_wordless = search.text is not None and sparse is not None and not sparse.indices.size
-        found = [] if is_wordless else await _query(opened, namespace, query)
-        if search.terms is not None:
-            field = texts.text_field(opened.record, ("terms",))
-            found = [match for match in found if texts.has_terms(match.record, field, search.terms)]
-        hits = [Hit(match.record.id, match.score, match.record.metadata) for match in found[: search.top_k]]
+        asked = None if is_wordless else await _checked(opened, namespace, query)
+        show = texts.shown(search, opened.record)
+        found: list[Match] = []
+        if asked is not None:
+            most = self.limits.max_result_bytes
+            found = await reads.find(opened.index, namespace, asked, most, show=show, top_k=search.top_k)
+        hits = [Hit(match.record.id, match.score, match.record.metadata) for match in found]
         units = 1 + len(hits) // RECORDS_PER_READ_UNIT
         reranked = 0
         if search.rerank is not None:
@@ -323,7 +325,8 @@ class RecordsService:
         return opened
 
 
-async def _query(opened: OpenIndex, namespace: str, query: VectorQuery) -> list[Match]:
+async def _checked(opened: OpenIndex, namespace: str, query: VectorQuery) -> Query | None:
+    """None: it is by a record that is not there."""
     values, sparse = query.values, query.sparse
     if values is not None and values.size == 0 and (sparse is not None or query.id is not None):
         values = None
@@ -333,7 +336,7 @@ async def _query(opened: OpenIndex, namespace: str, query: VectorQuery) -> list[
         checks.check_id(query.id, ("id",))
         record = (await opened.index.fetch(namespace, [query.id])).get(query.id)
         if record is None:
-            return []
+            return None
         values, sparse = record.values, record.sparse
     elif values is None and sparse is None:
         raise InvalidRequest("is required: a vector, or the id of a record", ("values",))
@@ -345,8 +348,7 @@ async def _query(opened: OpenIndex, namespace: str, query: VectorQuery) -> list[
             checks.check_dense([(("values",), values)], opened.record, allow_zeros=zeros)
         if sparse is not None:
             sparse = checks.checked_sparse(sparse, opened.record, ("sparse",))
-    asked = Query(query.top_k, values, sparse, query.filter, query.with_values, query.with_metadata)
-    return await opened.index.query(namespace, asked)
+    return Query(query.top_k, values, sparse, query.filter, query.with_values, query.with_metadata)
 
 
 async def _count(index: Index, namespace: str) -> int:

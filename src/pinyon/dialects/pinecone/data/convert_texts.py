@@ -5,7 +5,7 @@ What is raised here names fields as the wire does; `upsert_param` and `search_pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pinyon.catalog import ModelSpec
 from pinyon.dialects.pinecone.data import convert
@@ -62,7 +62,13 @@ def search_request(body: SearchBody, ranker: ModelSpec | None) -> Search:
         filter=optional_filter(query.filter, ("query", "filter")),
         terms=None if query.match_terms is None else query.match_terms.terms,
         rerank=None if body.rerank is None or ranker is None else _rerank(body.rerank, ranker),
+        fields=_fields(body),
     )
+
+
+def _fields(body: SearchBody) -> Sequence[str] | None:
+    """None: all. NOTE: the Python SDKs 7 and 8 ask for ["*"] unless told otherwise, and mean all of them."""
+    return None if body.fields is None or "*" in body.fields else body.fields
 
 
 def _sparse(vector: SearchVector) -> SparseVector | None:
@@ -119,8 +125,7 @@ def search_param(param: Param) -> Param:
 def search_response(found: SearchResult, body: SearchBody, namespace: str, version: str) -> bytes:
     """`{"result": {"hits": [{"_id", "_score", "fields"}]}, "usage"}`, at 2026-07 with `namespace`."""
     hits = []
-    # NOTE: the Python SDKs 7 and 8 ask for ["*"] unless told otherwise, and mean all of them.
-    wanted = None if body.fields is None or "*" in body.fields else body.fields
+    wanted = _fields(body)
     for hit in found.hits:
         fields = hit.fields if wanted is None else {n: hit.fields[n] for n in wanted if n in hit.fields}
         hits.append({"_id": hit.id, "_score": score(hit.score), "fields": fields})
