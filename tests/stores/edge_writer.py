@@ -114,7 +114,7 @@ async def _write_on(said: Connection, plan: Plan) -> None:
     while True:
         index = await store.open("one")
         assert isinstance(index, EdgeIndex)
-        said.send(("host", index._writer.link.pid))
+        said.send(("host", index._writer.link.host.pid))
         with suppress(Unavailable):  # its host was killed
             await _write_to(index, said, plan)
 

@@ -122,7 +122,7 @@ def test_an_engine_that_fails_closes_the_index_and_the_next_opening_has_the_writ
     async def scenario() -> None:
         store, index = await opened(tmp_path, PLANE)
         await index.upsert("", [tagged("a")])
-        host = index._writer.link.pid
+        host = index._writer.link.host.pid
         os.kill(host, signal.SIGSTOP)
         asking = asyncio.ensure_future(index.fetch("", ["a"]))
         writing = asyncio.ensure_future(index.upsert("", [tagged("b")]))

@@ -19,6 +19,7 @@ from pinyon.stores.edge import EdgeStore, compaction, compactor
 from pinyon.stores.edge.child import Child
 from pinyon.stores.edge.link import Link
 from pinyon.testing_stores.scenario import contents as comparable
+from pinyon.testing_stores.scenario import sparse
 
 from .edge_scenario import COSINE, compacted, opened, random_vectors, run, shards
 
@@ -87,6 +88,24 @@ def test_recall_with_and_without_filters(tmp_path: Path) -> None:
                 hits += len({int(match.record.id) for match in found} & {int(n) for n in best})
                 total += len(best)
             assert hits >= 0.99 * total, filter
+        await store.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("dimension", [None, 20_000])
+def test_what_has_no_dense_vectors_is_compacted(tmp_path: Path, dimension: int | None) -> None:
+    """In a sparse index, and in one that would be large enough for bytes."""
+
+    async def scenario() -> None:
+        store, index = await opened(tmp_path, Layout(dimension, Metric.DOTPRODUCT), compact_after=140)
+        old = shards(tmp_path)
+        await index.upsert("", [Record(f"{n:03}", None, sparse(_1=1.0, _500=n + 1.0)) for n in range(140)])
+        await compacted(index)
+        assert index._compactor.failures == 0
+        assert shards(tmp_path) != old
+        found = await index.query("", Query(3, sparse=sparse(_500=1.0)))
+        assert [match.record.id for match in found] == ["139", "138", "137"]
         await store.close()
 
     run(scenario())

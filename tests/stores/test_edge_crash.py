@@ -45,7 +45,7 @@ from .machine import check_matches, optional
 
 ROUNDS = int(os.environ.get("PINYON_CRASH_ROUNDS", "200"))
 CHAIN = 25  # rounds of one index
-DEADLINE = 120.0  # seconds, for whatever a writer is to say next
+DEADLINE = 120.0  # seconds, for a writer's whole life
 
 # Round `seed` does KINDS[seed % 11]. "writes": killed by the clock between writes. "compaction": so, while one runs.
 # "swapped": soon after one. "child": only the compaction's own process is killed, and the writer later. "host": so, the
@@ -66,12 +66,14 @@ class Writer:
         self._process = PROCESSES.Process(target=write_until_killed, args=(saying, plan), daemon=True)
         self._process.start()
         saying.close()
+        self._late = time.monotonic() + DEADLINE
         self.acknowledged = 0  # the number of the last write that it said was done
         self.seen: Counter[str] = Counter()
 
     def hears(self) -> tuple[str, int]:
         """The next thing it says. Raises EOFError: it is dead."""
-        assert self._said.poll(DEADLINE), f"the writer says nothing more; it said {self.seen}"
+        said = self._said.poll(max(0, self._late - time.monotonic()))
+        assert said and time.monotonic() < self._late, f"the writer does not come to an end; it said {self.seen}"
         what, number = self._said.recv()
         self.seen[what] += 1
         if what == "wrote":

@@ -6,12 +6,14 @@ import asyncio
 import ctypes
 import logging
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from pinyon.errors import Unavailable
 from pinyon.stores.edge import child
+from pinyon.stores.edge.child import Child
 from pinyon.stores.edge.contents import Copy
 from pinyon.stores.edge.link import Link
 from pinyon.stores.edge.writer import Writer
@@ -115,11 +117,8 @@ class Compactor:
             try:
                 async with writer.still():
                     await writer.on_disk(contents.begin, copy)
-                yielding = asyncio.ensure_future(self._yield_to_queries(copy))
-                try:
+                async with self._yielding(copy.child):
                     done = await run(thread, copy.child.says, child.DONE)
-                finally:
-                    yielding.cancel()
                 if not done:
                     raise child.failed("The compaction of an index")
                 await run(thread, copy.child.end)
@@ -133,31 +132,44 @@ class Compactor:
         await writer.on_disk(contents.clear, old)
         await writer.on_disk(_trim)
 
-    async def _yield_to_queries(self, copy: Copy) -> None:
-        """Pauses the child while calls wait for the host, for most of the time. A low priority is not enough: what it
-        does slows the other processor down too, where the two are threads of one core, and the memory."""
+    @asynccontextmanager
+    async def _yielding(self, process: Child) -> AsyncIterator[None]:
+        """Pauses the process meanwhile as long as calls wait for the host, for most of the time. A low priority is not
+        enough: what it does slows the other processor down too, where the two are threads of one core, and the memory.
+        """
+        yielding = asyncio.ensure_future(self._yield_to_queries(process))
+        try:
+            yield
+        finally:
+            yielding.cancel()
+            process.go_on()
+
+    async def _yield_to_queries(self, process: Child) -> None:
         paused = 0  # slices, one after the other
         while True:
             await asyncio.sleep(_SLICE)
             if self._writer.link.waiting >= _CROWD and paused < _MOST_PAUSED:
                 paused += 1
-                copy.child.pause()
+                process.pause()
             elif paused:
                 paused = 0
-                copy.child.go_on()
+                process.go_on()
 
     async def _change_host(self, copy: Copy) -> Path:
         """Has a host of the copy answer from now on. Gives the old shard's folder."""
         writer, contents = self._writer, self._writer.contents
-        link = await Link.open(copy.folder, contents.layout, contents.flush_after)
+        link = await Link.start(copy.folder, contents.layout, contents.flush_after)
         try:
-            reached = copy.sequence
-            # Writes that go on all the while are never caught up with.
-            for _ in range(_ROUNDS):
-                if reached == (upto := contents.sequence):
-                    break
-                await link.replay(contents.folder, reached, upto)
-                reached = upto
+            async with self._yielding(link.host):
+                await link.ready()
+                await link.warm()
+                reached = copy.sequence
+                # Writes that go on all the while are never caught up with.
+                for _ in range(_ROUNDS):
+                    if reached == (upto := contents.sequence):
+                        break
+                    await link.replay(contents.folder, reached, upto)
+                    reached = upto
             async with writer.still():
                 if reached < contents.sequence:
                     await link.replay(contents.folder, reached, contents.sequence)
@@ -166,7 +178,7 @@ class Compactor:
         except BaseException:
             await link.end()
             raise
-        await before.close()
+        await before.retire()
         return old
 
     async def close(self) -> None:

@@ -234,7 +234,7 @@ class Contents:
         """Removes what is no longer needed since another shard is in force."""
         forget(self.folder, self._manifest.named)
         names.forget(self.folder, self._manifest.named)
-        shutil.rmtree(old, ignore_errors=True)
+        compaction.remove_shard(old)
 
     def abandon(self, copy: Copy) -> None:
         """Ends a compaction that came to nothing."""

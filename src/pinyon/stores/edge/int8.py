@@ -25,8 +25,10 @@ _STEPS = 127
 
 def keep_neighbours(sample: FloatArray, metric: Metric) -> bool:
     """Whether 8 bits leave each vector's neighbours its neighbours. sample: [n, dimension], in no order."""
+    if len(sample) <= 2 * _ASKED:
+        return False
     low, high = np.quantile(sample, [(1 - QUANTILE) / 2, (1 + QUANTILE) / 2])
-    if len(sample) <= 2 * _ASKED or not high > low:
+    if not high > low:
         return False
     step = (high - low) / _STEPS
     rounded = (np.clip(np.round((sample - low) / step), 0, _STEPS) * step + low).astype(np.float32)

@@ -40,6 +40,7 @@ class Verb(IntEnum):
     STATE = 11  # None -> State
     FLUSH = 12  # None -> None
     CLOSE = 13  # None -> None, and it ends
+    WARM = 14  # None -> None
 
 
 class Status(IntEnum):

@@ -168,12 +168,12 @@ class Shard:
 
     def sample(self, limit: int) -> FloatArray:
         """Dense vectors as they are stored, of some of the records: the order of points is that of their hashes.
-        [at most limit, dimension]"""
+        [at most limit, dimension]; 0 where records have none"""
         with _translated():
             points, _ = self._engine.scroll(qdrant.ScrollRequest(None, limit, None, False, True))
         found: list[Any] = [point.vector for point in points]
         rows = [vectors[DENSE] for vectors in found if vectors and DENSE in vectors]
-        return np.array(rows, np.float32).reshape(len(rows), -1)
+        return np.array(rows, np.float32).reshape(len(rows), self._layout.dimension or 0)
 
     def ids(self, condition: Condition | None) -> list[str]:
         """Ids of the points that match, in no order. Within one namespace, or they would tell nothing."""

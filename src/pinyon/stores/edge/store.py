@@ -31,7 +31,7 @@ class EdgeStore:
     """See base.Store. The first call takes the folder's lock, and removes what a killed process left half done."""
 
     def __init__(
-        self, root: Path, *, compact_after: int = 10_000, flush_after: int = FLUSH_AFTER, reserve: int = 256 << 20
+        self, root: Path, *, compact_after: int = 5_000, flush_after: int = FLUSH_AFTER, reserve: int = 256 << 20
     ) -> None:
         """`compact_after`: points outside the search graph, from which on it is built anew. `flush_after`: points that
         were written, behind which the engine puts on disk what of them it has in memory alone. `reserve`: bytes that

@@ -28,27 +28,30 @@ _MAINS = {
 
 
 def main(control: socket.socket) -> None:
-    while True:
-        try:
-            what, pid, task, file = child.next_request(control)
-        except OSError:
-            return  # the store's process has ended, or closed
-        if what == child.WAIT:
-            with suppress(ChildProcessError):  # waited for before
-                os.waitpid(pid, 0)
-            child.answer(control, 0)
-            continue
-        assert task is not None and file is not None
-        parent = os.getpid()
-        try:
-            made = os.fork()
-        except OSError as error:
-            made = -(error.errno or 1)
-        if made == 0:
-            control.close()
-            _begin(parent, task, socket.socket(fileno=file))
-        os.close(file)
-        child.answer(control, made)
+    """Until the store's process has ended, or closed it."""
+    with suppress(ConnectionError):
+        while True:
+            _answer(control)
+
+
+def _answer(control: socket.socket) -> None:
+    what, pid, task, file = child.next_request(control)
+    if what == child.WAIT:
+        with suppress(ChildProcessError):  # waited for before
+            os.waitpid(pid, 0)
+        child.answer(control, 0)
+        return
+    assert task is not None and file is not None
+    parent = os.getpid()
+    try:
+        made = os.fork()
+    except OSError as error:
+        made = -(error.errno or 1)
+    if made == 0:
+        control.close()
+        _begin(parent, task, socket.socket(fileno=file))
+    os.close(file)
+    child.answer(control, made)
 
 
 def _begin(parent: int, task: child.Task, stream: socket.socket) -> None:
