@@ -27,7 +27,6 @@ from bench.store_data import DIMENSION, Filter, recall
 from bench.store_peers import BATCH
 from bench.store_target import NAME, ChromaCollection, Folder, PineconeIndex, call, create, found_rows
 from bench.texts import paragraphs
-from pinyon.stores.edge import shard
 
 PEERS = Path(sys.prefix) / "bench-peers"  # an environment of its own: see the Makefile
 _CONNECTIONS = 8  # of queries
@@ -35,6 +34,7 @@ _WRITERS = 4  # connections of upserts
 _WRITTEN = 500  # records a second, beside queries
 _STEADY = 1500  # records a second, to set off a compaction
 _FILTERED = 300  # queries a filter
+_PEERS_BREADTH = 128  # of a search, with which they have the recall that Pinyon has with its own
 _REWRITTEN = 50  # batches that are written again and again, to make a compaction due
 _WHOLE = ", all in the graph"
 _WORDS = 10  # of a text that is searched with
@@ -166,7 +166,7 @@ class Measurement:
             self._figures.add(f"{name} queries/s, {filter.name}", outcome.rate)
 
     def _breadth(self, edge: Peer) -> None:
-        add, breadth = self._figures.add, shard._BREADTH
+        add, breadth = self._figures.add, _PEERS_BREADTH
         add("edge recall", edge.ask("recall", breadth=breadth, filter=None, queries=self._plan.queries))
         for filter in self._filters:
             found = edge.ask("recall", breadth=breadth, filter=_plain(filter), queries=_FILTERED)
@@ -177,7 +177,7 @@ class Measurement:
         add, seconds = self._figures.add, self._plan.seconds
         requests = index.queries(self._data.queries)
         for _ in range(self._plan.rounds):
-            add(f"edge queries/s{state}", edge.ask("queries", breadth=shard._BREADTH, seconds=seconds))
+            add(f"edge queries/s{state}", edge.ask("queries", breadth=_PEERS_BREADTH, seconds=seconds))
             used = processor_seconds(running.pid)
             outcome = load.drive(index.job(requests, 1 << 30, _CONNECTIONS, seconds=seconds))
             used = processor_seconds(running.pid) - used
@@ -323,7 +323,7 @@ class Measurement:
         add, data = self._figures.add, self._data
         self._figures.heading("chroma")
         with peer("chroma", self._folder) as chroma:
-            made = chroma.ask("serve", breadth=shard._BREADTH)
+            made = chroma.ask("serve", breadth=_PEERS_BREADTH)
             empty = memory(made["pid"])
             collection = ChromaCollection(made["url"], made["path"])
             requests = collection.upserts(data)
