@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 def no_load(set_attribute: Callable[[object, str, object], None]) -> None:
     set_attribute(compactor, "_BULK_RATE", 1e9)
+    set_attribute(compactor, "_SETTLING", 0.0)
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:

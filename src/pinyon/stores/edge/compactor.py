@@ -31,6 +31,9 @@ _MOST_DOUBLINGS = 6  # of what makes a compaction due, after failures
 _SLICE = 0.004  # seconds, in which a compaction goes on or is paused
 _CROWD = 2  # calls that wait for the host, for which it is paused
 _MOST_PAUSED = 4  # slices in five: queries that never cease must not keep the graph from being built
+# Seconds, twice, in which a new host gets used to its work before the old one ends, and then its files are removed. All
+# at once, queries waited for 30 to 80 ms for half a second.
+_SETTLING = 1.0
 _ROUNDS = 10  # of catching up, each with less left, before writes are held for the rest
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ class Compactor:
         self._copy: Copy | None = None
         self._rested_at = 0.0  # from when on a small compaction may follow the last one
         self._quiet: asyncio.TimerHandle | None = None
+        self._closing = asyncio.Event()
 
     def wrote(self) -> None:
         """To be called after a write."""
@@ -178,11 +182,18 @@ class Compactor:
         except BaseException:
             await link.end()
             raise
+        await self._settle()
         await before.retire()
+        await self._settle()
         return old
+
+    async def _settle(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), _SETTLING)
 
     async def close(self) -> None:
         """Ends what is under way. To be called once the writer is closing."""
+        self._closing.set()
         if self._quiet is not None:
             self._quiet.cancel()
         if self._copy is not None:
