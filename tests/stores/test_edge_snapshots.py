@@ -135,14 +135,20 @@ def stop_copying(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return holding
 
 
+async def being_copied(root: Path, holding: threading.Event) -> tuple[EdgeStore, EdgeIndex, asyncio.Task[EdgeSnapshot]]:
+    """An index of ten records whose snapshot is stopped in the copying of it."""
+    store, index = await opened(root, COSINE)
+    await index.upsert("", RECORDS[:10])
+    taking = asyncio.create_task(taken(index))
+    assert await asyncio.to_thread(holding.wait, 30)
+    return store, index, taking
+
+
 def test_reads_go_on_and_writes_wait_while_the_shard_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     holding = stop_copying(monkeypatch)
 
     async def scenario() -> None:
-        store, index = await opened(tmp_path, COSINE)
-        await index.upsert("", RECORDS[:10])
-        taking = asyncio.create_task(taken(index))
-        assert await asyncio.to_thread(holding.wait, 30)
+        store, index, taking = await being_copied(tmp_path, holding)
         writing = asyncio.create_task(index.upsert("", RECORDS[10:20]))
         for _ in range(20):
             assert len(await index.query("", Query(100, RECORDS[0].values))) == 10
@@ -164,10 +170,7 @@ def test_an_index_closes_when_a_snapshot_of_it_is_copied(tmp_path: Path, monkeyp
     holding = stop_copying(monkeypatch)
 
     async def scenario() -> None:
-        store, index = await opened(tmp_path, COSINE)
-        await index.upsert("", RECORDS[:10])
-        taking = asyncio.create_task(taken(index))
-        assert await asyncio.to_thread(holding.wait, 30)
+        store, index, taking = await being_copied(tmp_path, holding)
         closing = asyncio.create_task(index.close())
         late = asyncio.create_task(index.upsert("", RECORDS[10:20]))
         await raises(Unavailable, late)

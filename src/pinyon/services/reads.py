@@ -16,6 +16,7 @@ import orjson
 
 from pinyon.errors import InvalidRequest
 from pinyon.filters import Filter
+from pinyon.services.record_checks import record_size
 from pinyon.stores.base import Index, Match, Query, Record
 
 _AT_ONCE = 250  # records that are read at once, of 120 KB each at most
@@ -85,22 +86,8 @@ async def _whole(index: Index, namespace: str, query: Query) -> AsyncIterator[Ma
         for match in piece:
             record = records.get(match.record.id)
             if record is not None:  # else it was deleted meanwhile
-                yield Match(match.score, _asked(record, query))
-
-
-def _asked(record: Record, query: Query) -> Record:
-    return Record(
-        record.id,
-        record.values if query.with_values else None,
-        record.sparse if query.with_values else None,
-        record.metadata if query.with_metadata else {},
-    )
+                yield Match(match.score, query.shown(record))
 
 
 def _size(record: Record) -> int:
-    size = len(record.id)
-    if record.values is not None:
-        size += record.values.nbytes
-    if record.sparse is not None:
-        size += record.sparse.indices.nbytes + record.sparse.values.nbytes
-    return size + (len(orjson.dumps(record.metadata)) if record.metadata else 0)
+    return record_size(record, len(orjson.dumps(record.metadata)) if record.metadata else 0)

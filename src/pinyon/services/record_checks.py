@@ -63,10 +63,8 @@ def checked_records(drafts: Sequence[Draft], record: IndexRecord, max_bytes: int
             dense.append(((*param, "values"), values))
         sparse = None if draft.sparse is None else checked_sparse(draft.sparse, record, (*param, "sparse"))
         metadata, metadata_size = _checked_metadata(draft.metadata, (*param, "metadata"))
-        size += len(draft.id) + metadata_size
-        size += 0 if values is None else values.nbytes
-        size += 0 if sparse is None else sparse.indices.nbytes + sparse.values.nbytes
         records.append(Record(draft.id, values, sparse, metadata))
+        size += record_size(records[-1], metadata_size)
     check_dense(dense, record)
     if max_bytes is not None and size > max_bytes:
         # NOTE: the vendor's words. It counts 4 bytes a value and not the JSON: its guide "Upsert in batches" allows 245
@@ -75,6 +73,14 @@ def checked_records(drafts: Sequence[Draft], record: IndexRecord, max_bytes: int
         reason = f"Request size {megabytes}MB exceeds the maximum supported size of {limit:g}MB"
         raise InvalidRequest(reason, ("records",))
     return records
+
+
+def record_size(record: Record, metadata: int) -> int:
+    """As the vendor counts: bytes of the id, of float32 values and of indices. `metadata`: its own, as JSON."""
+    size = len(record.id) + metadata
+    size += 0 if record.values is None else record.values.nbytes
+    size += 0 if record.sparse is None else record.sparse.indices.nbytes + record.sparse.values.nbytes
+    return size
 
 
 def check_dense(rows: Sequence[tuple[Param, FloatArray]], record: IndexRecord, *, allow_zeros: bool = False) -> None:

@@ -86,6 +86,15 @@ class Query:
     with_values: bool = False  # both kinds of vector
     with_metadata: bool = False
 
+    def shown(self, record: Record) -> Record:
+        """What of a record is asked for."""
+        return Record(
+            record.id,
+            record.values if self.with_values else None,
+            record.sparse if self.with_values else None,
+            record.metadata if self.with_metadata else {},
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Match:

@@ -153,7 +153,7 @@ class MemoryIndex:
                 found.append((score, record))
         sign = 1 if self.layout.metric is Metric.EUCLIDEAN else -1
         found.sort(key=lambda pair: (sign * pair[0], pair[1].id))
-        return [Match(score, _as_asked(query, record)) for score, record in found[: query.top_k]]
+        return [Match(score, _copied(query.shown(record))) for score, record in found[: query.top_k]]
 
     async def list_ids(self, namespace: str, *, prefix: str, after: str | None, limit: int) -> list[str]:
         records = self._records(namespace)
@@ -240,17 +240,6 @@ def _sparse_product(asked: SparseVector, stored: SparseVector) -> float | None:
     if not common.size:
         return None
     return float((asked.values[left].astype(np.float64) * stored.values[right]).sum())
-
-
-def _as_asked(query: Query, record: Record) -> Record:
-    return _copied(
-        Record(
-            record.id,
-            record.values if query.with_values else None,
-            record.sparse if query.with_values else None,
-            record.metadata if query.with_metadata else {},
-        )
-    )
 
 
 def _copied(record: Record) -> Record:

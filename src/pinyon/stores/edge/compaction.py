@@ -7,10 +7,11 @@
     holds writes, tells it the last one              copies the shard, says so
     goes on                                          replays the journal up to the hold, optimises, flushes, says so
 
-    starts a host of the copy                        loads it, and replays what came meanwhile
+    starts a host of the copy                        loads it, searches to be warm, replays what came meanwhile
     holds writes, has it replay the rest,
     names the copy in the index's manifest,
     and asks that host from now on
+    ends the old host, removes the old shard
 
 No query waits for any of it: they go to the old host until the new one has it all. The manifest is the only place that
 says which shard is in force, and changes by one rename: a crash before it leaves the old one and its journal, after it
@@ -143,8 +144,8 @@ def remove_shard(folder: Path) -> None:
             file = Path(path, name)
             with suppress(OSError):
                 held = file.stat()
-                for size in range(held.st_size, 0, -_FREED) if held.st_nlink == 1 else ():
-                    os.truncate(file, size - 1)
+                for size in range(held.st_size - _FREED, 0, -_FREED) if held.st_nlink == 1 else ():
+                    os.truncate(file, size)
                     time.sleep(_PAUSE)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pinyon.stores.base import Layout, Match, Metric, Query, Record, SparseVector
+from pinyon.stores.base import Layout, Match, Metric, Query, SparseVector
 from pinyon.stores.edge.shard import Shard
 from pinyon.stores.points import Condition, is_huge, point_id, query_vector
 from pinyon.types import FloatArray
@@ -74,7 +74,7 @@ def _scan(shard: Shard, layout: Layout, namespace: str, condition: Condition | N
                         float((query.sparse.values[left].astype(np.float64) * record.sparse.values[right]).sum())
                     )
             if parts:
-                found.append(Match(sum(parts), _shown(query, record)))
+                found.append(Match(sum(parts), query.shown(record)))
     sign = 1 if layout.metric is Metric.EUCLIDEAN else -1
     return sorted(found, key=lambda match: (sign * match.score, match.record.id))[: query.top_k]
 
@@ -99,7 +99,7 @@ def _hybrid(
             break
         wanted *= _GROWTH
     found = {record.id: record for _, record in shard.fetch([point_id(namespace, id) for id in best])}
-    return [Match(sums[id], _shown(query, found[id])) for id in best]
+    return [Match(sums[id], query.shown(found[id])) for id in best]
 
 
 def _scores(shard: Shard, namespace: str, vector: FloatArray | SparseVector, ids: Sequence[str]) -> dict[str, float]:
@@ -107,13 +107,3 @@ def _scores(shard: Shard, namespace: str, vector: FloatArray | SparseVector, ids
         return {}
     these: Condition = {"must": [{"has_id": [point_id(namespace, id) for id in ids]}]}
     return {record.id: score for score, record in shard.search(vector, these, len(ids), exact=True)}
-
-
-def _shown(query: Query, record: Record) -> Record:
-    """What of a record was asked for."""
-    return Record(
-        record.id,
-        record.values if query.with_values else None,
-        record.sparse if query.with_values else None,
-        record.metadata if query.with_metadata else {},
-    )
